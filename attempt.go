@@ -1,0 +1,243 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptrace"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// fly makes one attempt, unless the claim has to be given back.
+func (d *Dispatcher) fly(f *flight) landing {
+	c := &f.claim
+	now := d.clock.Now()
+	release := func(notBefore time.Time) landing {
+		return landing{released: &ReleasedClaim{DeliveryID: c.DeliveryID, Token: c.Token, NotBefore: storedTime(notBefore)}}
+	}
+	switch {
+	case f.ctx.Err() != nil:
+		return release(c.DueAt)
+	case time.Until(f.leaseEnd) < d.cfg.AttemptTimeout:
+		d.log.Warn("webhook: a lease was too old to begin an attempt", "delivery_id", c.DeliveryID)
+		return release(c.DueAt)
+	case c.Secret.IsZero():
+		d.log.Error("webhook: a secret did not open; nothing was sent", "webhook_id", c.WebhookID, "delivery_id", c.DeliveryID)
+		return release(now.Add(unsealedDelay))
+	}
+	a, v := d.attempt(f)
+	out := &FinishedAttempt{Token: c.Token, Attempt: a, State: DeliverySucceeded}
+	if a.Outcome != OutcomeSucceeded {
+		out.State, out.DueAt = d.cfg.Schedule.After(c.Attempt, d.clock.Now(), c.Test)
+	}
+	d.logAttempt(&a, out)
+	return landing{finished: out, verdict: v}
+}
+
+func (d *Dispatcher) logAttempt(a *Attempt, out *FinishedAttempt) {
+	attrs := []slog.Attr{
+		slog.String("organization_id", a.OrganizationID), slog.String("webhook_id", a.WebhookID.String()),
+		slog.String("delivery_id", a.DeliveryID.String()), slog.String("event_id", a.EventID.String()),
+		slog.String("event_type", string(a.EventType)), slog.Int("attempt", a.Number),
+		slog.String("outcome", string(a.Outcome)), slog.Int("status_code", a.StatusCode),
+		slog.Duration("duration", a.Duration), slog.String("state", string(out.State)),
+	}
+	if a.ErrorClass != "" {
+		attrs = append(attrs, slog.String("error_class", string(a.ErrorClass)), slog.String("error", a.Error))
+	}
+	if !out.DueAt.IsZero() {
+		attrs = append(attrs, slog.Time("due_at", out.DueAt))
+	}
+	d.log.LogAttrs(context.Background(), slog.LevelInfo, "webhook: attempt", attrs...)
+}
+
+// attempt sends one request and describes what happened. A panic in the
+// HTTPDoer is a failed attempt, not the end of the process.
+func (d *Dispatcher) attempt(f *flight) (a Attempt, v verdict) {
+	c := &f.claim
+	a = Attempt{
+		DeliveryID: c.DeliveryID, EventID: c.EventID, WebhookID: c.WebhookID, OrganizationID: c.OrganizationID,
+		EventType: c.EventType, Number: c.Attempt, StartedAt: storedTime(d.clock.Now()), EndpointURL: c.EndpointURL,
+		Outcome: OutcomeFailed,
+	}
+	began := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			d.log.Error("webhook: the HTTPDoer panicked", "webhook_id", c.WebhookID, "delivery_id", c.DeliveryID,
+				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			a.Outcome, a.ErrorClass, a.Error = OutcomeFailed, ErrorInternal, "internal error of the sender"
+		}
+		a.Duration = time.Since(began)
+	}()
+	ctx, cancel := context.WithDeadline(f.ctx, began.Add(min(d.cfg.AttemptTimeout, time.Until(f.leaseEnd))))
+	defer cancel()
+	t := &trace{began: began}
+	req, err := d.request(httptrace.WithClientTrace(ctx, t.hooks()), c)
+	if err != nil {
+		d.log.Error("webhook: a request could not be built", "webhook_id", c.WebhookID, "delivery_id", c.DeliveryID, "error", err)
+		a.ErrorClass, a.Error = ErrorInternal, "internal error of the sender"
+		return a, verdictNone
+	}
+	resp, err := d.cfg.HTTPDoer.Do(req)
+	if err == nil && resp == nil {
+		err = errors.New("the HTTPDoer returned neither a response nor an error")
+	}
+	var bodyErr error
+	if err == nil {
+		a.StatusCode = resp.StatusCode
+		a.RetryAfter = retryAfter(resp.Header, d.clock.Now())
+		a.Response, a.ResponseTruncated, bodyErr = readExcerpt(resp.Body)
+	}
+	a.Timing = t.timing()
+	switch {
+	case err != nil:
+		a.ErrorClass, a.Error = explain(ctx, err, t)
+		d.log.Debug("webhook: attempt failed", "delivery_id", c.DeliveryID, "error", err)
+		if a.ErrorClass == ErrorInterrupted {
+			a.Outcome = OutcomeInterrupted
+		}
+		if a.ErrorClass == ErrorTimeout {
+			return a, verdictTimeout
+		}
+		return a, verdictNone
+	case a.StatusCode < 200 || a.StatusCode > 299:
+		a.ErrorClass, a.Error = ErrorStatus, describeStatus(a.StatusCode)
+	default: // the status is the answer, whatever became of the body
+		a.Outcome = OutcomeSucceeded
+		if bodyErr != nil {
+			_, a.Error = explain(ctx, bodyErr, t)
+			a.Error = "answered, but the body broke off: " + a.Error
+		}
+	}
+	if bodyErr != nil && ctx.Err() != nil {
+		return a, verdictTimeout
+	}
+	return a, verdictAnswered
+}
+
+// request builds the signed POST of a claim.
+func (d *Dispatcher) request(ctx context.Context, c *Claim) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.EndpointURL, bytes.NewReader(c.Payload))
+	if err != nil {
+		return nil, err
+	}
+	signer, err := NewSigner(c.Secret)
+	if err != nil {
+		return nil, err
+	}
+	signer.header = d.cfg.SignatureHeader
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", d.cfg.UserAgent)
+	req.Header.Set(headerAttempt, strconv.Itoa(c.Attempt))
+	signer.Sign(req.Header, c.EventID.String(), d.clock.Now(), c.Payload)
+	return req, nil
+}
+
+// readExcerpt reads the beginning of a body and closes it without reading the
+// rest.
+func readExcerpt(body io.ReadCloser) (excerpt []byte, truncated bool, err error) {
+	if body == nil {
+		return nil, false, nil
+	}
+	defer func() { _ = body.Close() }()
+	excerpt, err = io.ReadAll(io.LimitReader(body, MaxResponseBytes+1))
+	if len(excerpt) > MaxResponseBytes {
+		return excerpt[:MaxResponseBytes:MaxResponseBytes], true, err
+	}
+	return excerpt, false, err
+}
+
+// retryAfter reads the Retry-After header (RFC 9110, section 10.2.3): seconds
+// or a date. What cannot be read, or lies in the past, is zero.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	text := strings.TrimSpace(h.Get("Retry-After"))
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(now).Truncate(time.Second))
+	}
+	return 0
+}
+
+// trace collects where an attempt's time goes. Its hooks are called by
+// goroutines of the transport, some of them after Do has returned.
+type trace struct {
+	began time.Time
+
+	mu                        sync.Mutex
+	dnsStart, connStart       time.Time
+	tlsStart                  time.Time
+	dns, connect, tls, answer time.Duration
+	gotConn, wrote            bool
+}
+
+func (t *trace) hooks() *httptrace.ClientTrace {
+	start := func(at *time.Time) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if at.IsZero() { // of several dials for one name, the first
+			*at = time.Now()
+		}
+	}
+	end := func(at *time.Time, d *time.Duration) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if !at.IsZero() {
+			*d = time.Since(*at)
+		}
+	}
+	set := func(done *bool) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		*done = true
+	}
+	return &httptrace.ClientTrace{
+		DNSStart:             func(httptrace.DNSStartInfo) { start(&t.dnsStart) },
+		DNSDone:              func(httptrace.DNSDoneInfo) { end(&t.dnsStart, &t.dns) },
+		ConnectStart:         func(string, string) { start(&t.connStart) },
+		ConnectDone:          func(string, string, error) { end(&t.connStart, &t.connect) },
+		TLSHandshakeStart:    func() { start(&t.tlsStart) },
+		TLSHandshakeDone:     func(tls.ConnectionState, error) { end(&t.tlsStart, &t.tls) },
+		GotConn:              func(httptrace.GotConnInfo) { set(&t.gotConn) },
+		WroteRequest:         func(httptrace.WroteRequestInfo) { set(&t.wrote) },
+		GotFirstResponseByte: func() { end(&t.began, &t.answer) },
+	}
+}
+
+func (t *trace) timing() Timing {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Timing{DNS: t.dns, Connect: t.connect, TLS: t.tls, FirstByte: t.answer}
+}
+
+// phase says, for people, what an attempt was doing when it was given up.
+func (t *trace) phase() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.answer > 0:
+		return "reading the answer"
+	case t.wrote:
+		return "waiting for an answer"
+	case t.gotConn:
+		return "sending the request"
+	case !t.tlsStart.IsZero() && t.tls == 0:
+		return "the TLS handshake"
+	case !t.connStart.IsZero() && t.connect == 0:
+		return "connecting"
+	case !t.dnsStart.IsZero() && t.dns == 0:
+		return "looking up the name"
+	default:
+		return "connecting"
+	}
+}

@@ -1,0 +1,14 @@
+package webhook
+
+import "net/http"
+
+// HTTPDoer sends one HTTP request. *http.Client is one.
+//
+// The client that [NewHTTPClient] returns keeps attempts away from addresses
+// that are not public, follows no redirects and bounds what it reads. A host
+// that brings its own HTTPDoer takes over all three duties. Do must honour the
+// request's context: an attempt's slot is not free until Do has returned.
+// Implementations must be safe for concurrent use.
+type HTTPDoer interface {
+	Do(*http.Request) (*http.Response, error)
+}

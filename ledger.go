@@ -1,0 +1,182 @@
+package webhook
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// recordLinger lets outcomes gather, so that the store writes many at a time.
+const recordLinger = 2 * time.Millisecond
+
+// landing is what became of a flight: an attempt to record, or a claim to give
+// back because no attempt was made.
+type landing struct {
+	finished *FinishedAttempt
+	released *ReleasedClaim
+	verdict  verdict
+}
+
+// ledger keeps the landings of Run until they are recorded.
+type ledger struct {
+	mu       sync.Mutex
+	waiting  []landing
+	writing  int
+	isOpen   bool
+	added    chan struct{}
+	closing  chan struct{}
+	capacity int
+}
+
+func newLedger() *ledger { return &ledger{added: make(chan struct{}, 1), capacity: 4 * batchLimit} }
+
+func (l *ledger) open() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isOpen, l.closing = true, make(chan struct{})
+}
+
+// close lets the ledger's reader end when everything is recorded.
+func (l *ledger) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isOpen = false
+	close(l.closing)
+}
+
+// add queues a landing. After close it is dropped: the lease will run out.
+func (l *ledger) add(x landing) {
+	l.mu.Lock()
+	if l.isOpen {
+		l.waiting = append(l.waiting, x)
+	}
+	l.mu.Unlock()
+	signal(l.added)
+}
+
+// full reports whether recording is so far behind that nothing more should be
+// claimed.
+func (l *ledger) full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting)+l.writing >= l.capacity
+}
+
+// next returns the landings to record now, as soon as there are any, or nil
+// when the ledger is closed and empty.
+func (l *ledger) next() []landing {
+	for {
+		l.mu.Lock()
+		n, isOpen, closing := len(l.waiting), l.isOpen, l.closing
+		l.mu.Unlock()
+		switch {
+		case n == 0 && !isOpen:
+			return nil
+		case n == 0:
+			select {
+			case <-l.added:
+			case <-closing:
+			}
+			continue
+		case n < batchLimit/2:
+			waitFor(closing, recordLinger)
+		}
+		l.mu.Lock()
+		n = min(len(l.waiting), batchLimit)
+		batch := append([]landing(nil), l.waiting[:n]...)
+		l.waiting = l.waiting[:copy(l.waiting, l.waiting[n:])]
+		l.writing = n
+		l.mu.Unlock()
+		return batch
+	}
+}
+
+func (l *ledger) written() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writing = 0
+}
+
+// recordLoop is Run's: it records landings until the ledger is closed and
+// empty. While the store refuses, it goes on trying; after the close only for a
+// little while, because the leases will run out anyway.
+func (d *Dispatcher) recordLoop(ctx context.Context) {
+	for {
+		batch := d.ledger.next()
+		if batch == nil {
+			return
+		}
+		d.recordWithRetry(ctx, batch)
+		wasFull := d.ledger.full()
+		d.ledger.written()
+		if wasFull {
+			signal(d.freed)
+		}
+	}
+}
+
+func (d *Dispatcher) recordWithRetry(ctx context.Context, batch []landing) {
+	retry := storeBackOff()
+	var giveUp time.Time
+	for {
+		err := d.record(ctx, batch)
+		if err == nil {
+			return
+		}
+		wait := retry.NextBackOff()
+		d.log.Warn("webhook: outcomes could not be recorded; trying again", "outcomes", len(batch), "error", err, "wait", wait)
+		if waitFor(d.ledger.closing, wait) {
+			if giveUp.IsZero() {
+				giveUp = time.Now().Add(farewell)
+			}
+			if time.Now().After(giveUp) {
+				d.log.Error("webhook: outcomes could not be recorded before the shutdown; their leases will run out", "outcomes", len(batch))
+				return
+			}
+			sleep(ctx, min(wait, farewell/10))
+		}
+	}
+}
+
+// record writes landings to the store. What has been written is taken out of
+// the batch, so that it can be given again after an error.
+func (d *Dispatcher) record(ctx context.Context, batch []landing) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	finish := FinishParams{Now: storedTime(d.clock.Now())}
+	release := ReleaseParams{Now: finish.Now}
+	exhausted := false
+	for _, l := range batch {
+		if l.finished != nil {
+			finish.Outcomes = append(finish.Outcomes, *l.finished)
+			exhausted = exhausted || l.finished.State == DeliveryFailed
+		}
+		if l.released != nil {
+			release.Claims = append(release.Claims, *l.released)
+		}
+	}
+	if len(finish.Outcomes) > 0 {
+		r, err := d.store.Finish(ctx, finish)
+		if err != nil {
+			return err
+		}
+		for i, err := range r.Errs {
+			if err != nil {
+				a := &finish.Outcomes[i].Attempt
+				d.log.Warn("webhook: an attempt was reported after its lease", "delivery_id", a.DeliveryID, "attempt", a.Number, "error", err)
+			}
+		}
+		for i := range batch {
+			batch[i].finished = nil
+		}
+		if exhausted {
+			signal(d.told)
+		}
+	}
+	if len(release.Claims) > 0 {
+		if _, err := d.store.Release(ctx, release); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+package webhook
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// NoticeKind says what a notice is about.
+type NoticeKind string
+
+// NoticeExhausted tells that deliveries have failed for good.
+const NoticeExhausted NoticeKind = "exhausted"
+
+// Grouping of notices: many deliveries of one webhook that fail together are
+// one message, not one each.
+const (
+	NoticeWindow   = 10 * time.Minute // from the first exhausted delivery to its notice
+	NoticeInterval = 24 * time.Hour   // between notices of one webhook, until one of its attempts succeeds
+)
+
+// NoticeDue is the grouping rule, for stores: when a notice goes out for a
+// delivery that was exhausted at the given time, if the webhook's last notice
+// went out at lastSent. A zero lastSent means that there was none, or that an
+// attempt has succeeded since.
+func NoticeDue(exhausted, lastSent time.Time) time.Time {
+	due := exhausted.Add(NoticeWindow)
+	if next := lastSent.Add(NoticeInterval); !lastSent.IsZero() && next.After(due) {
+		due = next
+	}
+	return storedTime(due)
+}
+
+// Notice is a message to the people who look after a webhook. It holds no
+// secret, no payload, and of the endpoint only the host.
+type Notice struct {
+	// ID is the same each time this notice is tried, so that a mail can carry
+	// a deterministic Message-ID.
+	ID uuid.UUID
+
+	Kind           NoticeKind
+	OrganizationID string
+	WebhookID      uuid.UUID
+	WebhookName    string
+	EndpointHost   string
+
+	Deliveries int               // exhausted since the last notice
+	EventTypes map[EventType]int // the same by event type
+	FirstAt    time.Time         // when the first of them was exhausted
+	LastAt     time.Time         // and the last
+
+	// Of the last exhausted delivery's last attempt.
+	LastStatusCode int
+	LastErrorClass ErrorClass
+	LastError      string
+}
+
+// Notifier tells people. Notify is called by one goroutine at a time of each
+// dispatcher, never on the path of deliveries. An error, a panic, or not
+// returning within DispatcherConfig.NotifyTimeout means that the notice is
+// tried again later, under the same ID; so a notice may arrive twice.
+type Notifier interface {
+	Notify(ctx context.Context, n Notice) error
+}

@@ -1,0 +1,177 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// PublisherConfig configures [NewPublisher]. The zero value works.
+type PublisherConfig struct {
+	// Dispatcher is the one that runs in this process: what is published goes
+	// straight to its free slots, or wakes it. Defaults to none: other
+	// processes' dispatchers find the deliveries by themselves.
+	Dispatcher *Dispatcher
+
+	// Catalog says which event and subject types exist. Defaults to
+	// DefaultCatalog.
+	Catalog *Catalog
+
+	// Clock tells when an event was published. Defaults to the system's clock.
+	Clock Clock
+
+	// MaxPayloadBytes bounds the request body. Defaults to 256 KiB; negative
+	// is an error.
+	MaxPayloadBytes int
+}
+
+// Publisher stores events with their deliveries. It is safe for concurrent use.
+type Publisher struct {
+	w          EventWriter
+	dispatcher *Dispatcher
+	catalog    *Catalog
+	clock      Clock
+	maxPayload int
+	ids        IDSource
+}
+
+// Published says what became of an event.
+type Published struct {
+	EventID    uuid.UUID // of a duplicate, the first event's
+	Deliveries int       // webhooks that the event goes to, inactive ones included
+	Duplicate  bool      // the idempotency key was taken: nothing was stored
+}
+
+// PublishResult is what became of one of many events.
+type PublishResult struct {
+	Published
+	Err error
+}
+
+// NewPublisher returns a publisher that stores events in w, which is any store.
+func NewPublisher(w EventWriter, cfg PublisherConfig) (*Publisher, error) {
+	if w == nil {
+		return nil, errors.New("webhook: new publisher: the store is nil")
+	}
+	if cfg.MaxPayloadBytes < 0 {
+		return nil, ValidationErrors{{"max_payload_bytes", "must not be negative"}}
+	}
+	if cfg.MaxPayloadBytes == 0 {
+		cfg.MaxPayloadBytes = DefaultMaxPayloadBytes
+	}
+	return &Publisher{
+		w: w, dispatcher: cfg.Dispatcher, catalog: catalogOrDefault(cfg.Catalog), clock: clockOrSystem(cfg.Clock),
+		maxPayload: cfg.MaxPayloadBytes,
+	}, nil
+}
+
+// Publish stores an event with one delivery for each webhook of its
+// organization that is subscribed to it. When it returns nil they are as
+// durable as the store is; when it returns an error nothing was stored, unless
+// the context ended during the call.
+//
+// An event that breaks a rule is [ValidationErrors]; an Event.ID that is taken
+// is ErrConflict.
+func (p *Publisher) Publish(ctx context.Context, e Event) (Published, error) {
+	results, err := p.PublishMany(ctx, []Event{e})
+	if err != nil {
+		return Published{}, err
+	}
+	return results[0].Published, results[0].Err
+}
+
+// PublishMany does the same for many events, in as few steps as the store
+// allows. Each has its own result: one that is refused keeps no other from
+// being stored. The error is the store's, and then also that of every event
+// that was not refused before.
+func (p *Publisher) PublishMany(ctx context.Context, events []Event) ([]PublishResult, error) {
+	params, results, at := p.prepare(events)
+	if len(params.Events) == 0 {
+		return results, nil
+	}
+	var inserted InsertResult
+	var err error
+	if p.dispatcher == nil {
+		inserted, err = p.w.InsertEvents(ctx, params)
+	} else {
+		inserted, err = p.dispatcher.handOff(ctx, p.w, params)
+	}
+	return p.report(results, at, inserted, err)
+}
+
+// PublishTx stores an event inside the host's transaction: it is delivered if
+// and only if the transaction commits. w is what the store's WithTx or Begin
+// returned. Errors are those of Publish, and leave the transaction usable.
+//
+// A dispatcher of this process looks for the event for about a second; a host
+// may call its Wake after the commit.
+func (p *Publisher) PublishTx(ctx context.Context, w TxWriter, e Event) (Published, error) {
+	if w == nil {
+		return Published{}, errors.New("webhook: publish: the transaction is nil")
+	}
+	params, results, at := p.prepare([]Event{e})
+	if len(params.Events) > 0 {
+		inserted, err := w.InsertEventsTx(ctx, params)
+		if results, err = p.report(results, at, inserted, err); err != nil {
+			return Published{}, err
+		}
+	}
+	if p.dispatcher != nil && results[0].Deliveries > 0 {
+		p.dispatcher.watch()
+	}
+	return results[0].Published, results[0].Err
+}
+
+// prepare validates and encodes events. The results hold the refusals; at says
+// which result each of the remaining events belongs to.
+func (p *Publisher) prepare(events []Event) (params InsertParams, results []PublishResult, at []int) {
+	now := storedTime(p.clock.Now())
+	params.Now = now
+	results = make([]PublishResult, len(events))
+	for i, e := range events {
+		rec, err := p.record(e, now)
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		params.Events = append(params.Events, rec)
+		at = append(at, i)
+	}
+	return params, results, at
+}
+
+func (p *Publisher) record(e Event, now time.Time) (EventRecord, error) {
+	if e.OccurredAt.IsZero() {
+		e.OccurredAt = now
+	}
+	if e.ID == (uuid.UUID{}) {
+		e.ID = p.ids.New(now)
+	}
+	return newRecord(e, p.catalog, false, p.maxPayload)
+}
+
+// report fills in what the store said of each event.
+func (p *Publisher) report(results []PublishResult, at []int, inserted InsertResult, err error) ([]PublishResult, error) {
+	if err == nil && len(inserted.Events) != len(at) {
+		err = fmt.Errorf("the store answered for %d of %d events", len(inserted.Events), len(at))
+	}
+	if err != nil {
+		err = fmt.Errorf("webhook: publish: %w", err)
+	}
+	for i, r := range at {
+		switch {
+		case err != nil:
+			results[r].Err = err
+		case inserted.Events[i].Err != nil:
+			results[r].Err = fmt.Errorf("webhook: publish: %w", inserted.Events[i].Err)
+		default:
+			results[r].Published = Published{
+				EventID: inserted.Events[i].EventID, Deliveries: inserted.Events[i].Deliveries, Duplicate: inserted.Events[i].Duplicate,
+			}
+		}
+	}
+	return results, err
+}

@@ -1,0 +1,525 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Store is all that the library asks of storage. Each consumer takes only the
+// roles it needs: [NewPublisher] an [EventWriter], [NewManager] a
+// [ManagerStore], [NewDispatcher] a [DispatcherStore].
+//
+// # The contract
+//
+// Every implementation passes storetest, whose subtests have these numbers.
+//
+// S1. Nothing passed in is retained and nothing returned is shared: callers may
+// change either afterwards. Bytes come back as they went in.
+//
+// S2. Times are kept in UTC to the microsecond, strings compare bytewise. A
+// store reads no clock: every moment that matters is an argument.
+//
+// S3. A call takes effect as a whole or not at all. When its context ends
+// during the call, the caller may not know which of the two.
+//
+// S4. Reads and changes on behalf of people name a [Scope]. The zero Scope
+// matches nothing. A record outside the scope gives ErrNotFound, exactly as a
+// missing one.
+//
+// S5. Creating a webhook, or inserting an event, under an id that is taken is
+// ErrConflict. No more than MaxPerOrganization webhooks that are not deleted
+// exist in an organization; one more is a [ValidationErrors] for "webhooks".
+//
+// S6. An update succeeds only at the stored Version, and adds 1; otherwise
+// ErrConflict. It cancels unfinished deliveries of events that the new
+// subscriptions no longer ask for ([Webhook.Subscribes]).
+//
+// S7. InsertEvents takes many events; each has its own result or error, and
+// goes in with all its deliveries or not at all. A webhook of the event's
+// organization gets one delivery if any of its subscriptions matches
+// ([Webhook.Matches]): pending and due at Now if it is active, held if
+// inactive. With Only, that webhook alone gets one, whatever its
+// subscriptions. An event without deliveries is stored only if it has an
+// idempotency key. With Lease, rows whose webhook Lease.Take accepts are
+// inserted leased and come back as claims. InsertEventsTx does the same inside
+// the host's transaction, refuses Lease, and neither retries nor spoils the
+// transaction when an event is a duplicate or fails.
+//
+// S8. Within an organization an idempotency key is stored once, also under
+// concurrent inserts and within one call. A further event with it is not
+// stored: its result has the first one's id and Duplicate set.
+//
+// S9. Claim leases due deliveries of active webhooks for LeaseFor, counts an
+// attempt on each and gives each a fresh token. It takes at most Limit, going
+// round the webhooks that have due work, by creation within one, under the
+// bounds of [ClaimParams]. Concurrent claims are disjoint and none waits for
+// another's lease. NextDue is when a claim with the same bounds could next find
+// more, or a lease will run out: not after Now if work is left that only Limit,
+// PerWebhook or a positive bound kept back, zero if nothing waits. Work that a
+// bound of nothing at all keeps back does not count.
+//
+// S10. Finish takes many outcomes. One that carries the current token and
+// attempt number writes its attempt, state and next due time in one step, also
+// after the lease's end as long as nobody has settled it. Any other changes no
+// delivery and gives ErrLeaseLost; if its attempt is in the log as interrupted,
+// that row becomes late, with what was reported.
+//
+// S11. Settle logs the attempts whose leases have run out as interrupted and
+// moves their deliveries on by the schedule, counted from the lease's end:
+// pending, or failed with its notice; held or cancelled where S14 says so.
+//
+// S12. Release ends a lease without an attempt: the attempt is given back and
+// the delivery is due at the given time. A stale token gives ErrLeaseLost.
+//
+// S13. Nothing is claimed before it is due, nor while a lease on it lives.
+//
+// S14. Deactivating or deleting a webhook takes effect in one step. From then
+// on no claim returns its deliveries, not even ones inserted by transactions
+// that commit later, and reads show those as held or cancelled. Rows may follow
+// in batches, by Sweep. A leased row stays leased until it is finished or
+// settled: its attempt is logged, and the delivery is then held (if another
+// attempt was left) or cancelled (whatever the outcome). Leased counts the live
+// leases of a webhook, also of a deleted one. A deleted webhook is missing from
+// every read, but its deliveries and attempts stay readable. Reactivating
+// without Resume leaves held deliveries held; with Resume they become pending,
+// due when they were, or at Now if that has passed.
+//
+// S15. Lists are newest first, in pages of at most the query's limit, with
+// cursors bound to scope and query ([StartOf], [NextCursor]). Any other cursor
+// is ErrInvalidCursor. Records that come or go meanwhile make no other record
+// appear twice or go missing.
+//
+// S16. Redeliver adds a delivery of a finished one's event to the same webhook,
+// with attempts of its own, held if the webhook is inactive. ErrConflict if the
+// delivery is not finished, its payload is purged or its webhook deleted.
+//
+// S17. Purge deletes, in batches, what is older than the given times: payloads
+// and attempts of finished deliveries, finished deliveries themselves with their
+// attempts, then events that no delivery refers to, which frees their
+// idempotency keys. Pending deliveries are never purged; held ones created
+// before HeldBefore are cancelled and counted.
+//
+// S18. Every method is safe for concurrent use. Errors carry no secret and no
+// payload.
+//
+// S19. A delivery that becomes failed queues its notice in the same step,
+// unless it is of a test event: one open notice a webhook, which counts
+// further ones, due by [NoticeDue]. Notices are claimed under leases. When one
+// has been sent, what was counted since is the next one's, under a new id. A
+// succeeded attempt ends the wait between notices. Deleting the webhook drops
+// its notice.
+//
+// S20. Claims carry the webhook's secret; no read returns it.
+//
+// S21. CancelDelivery cancels a pending or held delivery; one whose attempt is
+// in flight is cancelled when that attempt has been logged. ErrConflict if it
+// is finished.
+//
+// S22. Each logged attempt adds to its webhook's counters of the hour in which
+// it started, by outcome and latency ([LatencyBounds]). A late report changes
+// no counter. Counters outlive what Purge deletes.
+//
+// S23. Recover goes through a webhook's deliveries in the order of their
+// creation, a batch a call: one that failed since the given time gets one new
+// delivery, if it is the event's newest to that webhook; a held one becomes
+// pending itself. Test events stay out. Until keeps what a recovery itself adds
+// out of its own sight. ErrConflict if the webhook is inactive.
+type Store interface {
+	ManagerStore
+	DispatcherStore
+}
+
+// ManagerStore is what [Manager] needs.
+type ManagerStore interface {
+	EventWriter
+	WebhookStore
+	DeliveryLog
+	DeliveryControl
+}
+
+// DispatcherStore is what [Dispatcher] needs.
+type DispatcherStore interface {
+	DeliveryQueue
+	NoticeQueue
+	Purger
+}
+
+// Scope limits reads and changes to one organization. The zero Scope matches
+// nothing.
+type Scope struct {
+	OrganizationID string
+}
+
+// EventWriter stores events with their deliveries, in transactions of its own.
+type EventWriter interface {
+	InsertEvents(ctx context.Context, p InsertParams) (InsertResult, error)
+}
+
+// TxWriter stores events with their deliveries inside a transaction that the
+// host commits or rolls back. Only a store's WithTx or Begin makes one.
+type TxWriter interface {
+	InsertEventsTx(ctx context.Context, p InsertParams) (InsertResult, error)
+}
+
+// InsertParams are the events to store at Now.
+type InsertParams struct {
+	Events []EventRecord
+	Now    time.Time
+	Only   uuid.UUID    // the one webhook of a test event; the zero UUID means fan-out
+	Lease  *InsertLease // nil means that nothing is inserted leased
+}
+
+// InsertLease lets a dispatcher take deliveries as they are inserted.
+type InsertLease struct {
+	For time.Duration
+
+	// Take decides about one delivery of an active webhook. A store that
+	// repeats its transaction asks again; the answer that counts is the one
+	// before the commit. Take must be quick and must not call the store.
+	Take func(eventID, webhookID uuid.UUID, organizationID string) bool
+}
+
+// InsertResult has one entry for each event, in their order, and the claims on
+// what was inserted leased.
+type InsertResult struct {
+	Events []InsertedEvent
+	Claims []Claim
+}
+
+// InsertedEvent is what became of one event. If Err is not nil, nothing of the
+// event was stored.
+type InsertedEvent struct {
+	EventID    uuid.UUID // the stored event; of a duplicate, the first one's
+	Deliveries int       // inserted, held ones included
+	Duplicate  bool
+	Err        error
+}
+
+// WebhookStore keeps webhooks.
+type WebhookStore interface {
+	CreateWebhook(ctx context.Context, p CreateWebhookParams) error
+	UpdateWebhook(ctx context.Context, p UpdateWebhookParams) (Webhook, error)
+	DeleteWebhook(ctx context.Context, p DeleteWebhookParams) error
+	Webhook(ctx context.Context, s Scope, id uuid.UUID) (Webhook, error)
+	Webhooks(ctx context.Context, s Scope, q WebhookQuery) (Page[Webhook], error)
+
+	// Leased returns how many attempts of a webhook, deleted or not, may be in
+	// flight at the given time.
+	Leased(ctx context.Context, s Scope, webhookID uuid.UUID, now time.Time) (int, error)
+}
+
+// CreateWebhookParams is a complete webhook and its secret.
+type CreateWebhookParams struct {
+	Webhook            Webhook
+	Secret             Secret
+	MaxPerOrganization int // 0 means no bound
+}
+
+// UpdateWebhookParams is a change that has been validated.
+type UpdateWebhookParams struct {
+	Scope  Scope
+	ID     uuid.UUID
+	Change WebhookChange
+	Now    time.Time
+	By     string // the actor's id
+}
+
+// DeleteWebhookParams names the webhook to delete.
+type DeleteWebhookParams struct {
+	Scope Scope
+	ID    uuid.UUID
+	Now   time.Time
+}
+
+// DeliveryLog reads what happened.
+type DeliveryLog interface {
+	// Delivery returns one delivery, with its payload.
+	Delivery(ctx context.Context, s Scope, id uuid.UUID) (Delivery, error)
+
+	// Deliveries and Attempts return ErrNotFound if the query names a webhook
+	// or delivery that the scope never had.
+	Deliveries(ctx context.Context, s Scope, q DeliveryQuery) (Page[Delivery], error)
+	Attempts(ctx context.Context, s Scope, q AttemptQuery) (Page[Attempt], error)
+
+	// Counters returns the hours of a webhook that have any, oldest first.
+	Counters(ctx context.Context, s Scope, q CounterQuery) ([]Counter, error)
+}
+
+// CounterQuery names a webhook and a span of hours.
+type CounterQuery struct {
+	WebhookID uuid.UUID
+	Since     time.Time // first hour, inclusive; zero means no bound
+	Before    time.Time // exclusive; zero means no bound
+}
+
+// LatencyBounds are the upper bounds, inclusive, of the latency buckets of a
+// [Counter]. Its last bucket has what took longer than the last of them.
+var LatencyBounds = [...]time.Duration{
+	10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond,
+	250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2500 * time.Millisecond,
+	5 * time.Second, 10 * time.Second,
+}
+
+// Counter is what happened to a webhook's attempts that started in one hour.
+type Counter struct {
+	Hour                           time.Time // its beginning, UTC
+	Succeeded, Failed, Interrupted int
+
+	// Latency counts succeeded and failed attempts by duration, see
+	// LatencyBounds.
+	Latency [len(LatencyBounds) + 1]int
+}
+
+// Add counts an attempt, for stores.
+func (c *Counter) Add(a *Attempt) {
+	switch a.Outcome {
+	case OutcomeInterrupted:
+		c.Interrupted++
+		return
+	case OutcomeSucceeded:
+		c.Succeeded++
+	default:
+		c.Failed++
+	}
+	i := 0
+	for i < len(LatencyBounds) && a.Duration > LatencyBounds[i] {
+		i++
+	}
+	c.Latency[i]++
+}
+
+// DeliveryControl starts and stops deliveries on behalf of people.
+type DeliveryControl interface {
+	Redeliver(ctx context.Context, p RedeliverParams) (Delivery, error)
+	CancelDelivery(ctx context.Context, p CancelParams) error
+	Recover(ctx context.Context, p RecoverParams) (RecoverResult, error)
+}
+
+// RedeliverParams names a finished delivery.
+type RedeliverParams struct {
+	Scope      Scope
+	DeliveryID uuid.UUID
+	Now        time.Time
+}
+
+// CancelParams names an unfinished delivery.
+type CancelParams struct {
+	Scope      Scope
+	DeliveryID uuid.UUID
+	Now        time.Time
+}
+
+// RecoverParams asks for one batch of a recovery.
+type RecoverParams struct {
+	Scope     Scope
+	WebhookID uuid.UUID
+	Since     time.Time // deliveries that failed, or were created and are held, at or after
+	Until     time.Time // only deliveries created at or before: when the recovery began
+	After     Position  // Next of the batch before; zero means the beginning
+	Limit     int       // deliveries to look at
+	Now       time.Time
+}
+
+// RecoverResult is what one batch did.
+type RecoverResult struct {
+	Redelivered int      // new deliveries
+	Released    int      // held ones that are pending now
+	Purged      int      // failed ones whose payload is gone
+	Next        Position // where the next batch goes on
+	More        bool
+}
+
+// DeliveryQueue hands out due deliveries and takes back what became of them.
+type DeliveryQueue interface {
+	Settle(ctx context.Context, p SettleParams) (SettleResult, error)
+	Sweep(ctx context.Context, p SweepParams) (SweepResult, error)
+	Claim(ctx context.Context, p ClaimParams) (ClaimResult, error)
+	Finish(ctx context.Context, p FinishParams) (FinishResult, error)
+	Release(ctx context.Context, p ReleaseParams) (ReleaseResult, error)
+}
+
+// SettleParams says which leases have run out and what comes after.
+type SettleParams struct {
+	Now      time.Time
+	Schedule Schedule
+	Limit    int
+}
+
+// SettleResult counts the leases settled. More says that others were left.
+type SettleResult struct {
+	Settled int
+	More    bool
+}
+
+// SweepParams bounds one batch of rows that follow a change of their webhook.
+type SweepParams struct {
+	Now   time.Time
+	Limit int
+}
+
+// SweepResult counts the rows moved. More says that others were left.
+type SweepResult struct {
+	Moved int
+	More  bool
+}
+
+// ClaimParams bounds a claim. For PerWebhook, PerOrganization and UnlistedLimit
+// 0 means no bound of its own and a negative number means none at all; in the
+// maps, 0 or less means none.
+type ClaimParams struct {
+	Now      time.Time
+	LeaseFor time.Duration
+	Limit    int // in all
+
+	PerWebhook int               // of one webhook
+	Caps       map[uuid.UUID]int // of the webhooks it lists, in place of PerWebhook
+
+	PerOrganization  int            // of one organization
+	OrganizationCaps map[string]int // of the organizations it lists, in place of PerOrganization
+
+	UnlistedLimit int // of all webhooks together that Caps does not list
+}
+
+// ClaimResult is the claimed deliveries, and when it is worth asking again.
+type ClaimResult struct {
+	Claims  []Claim
+	NextDue time.Time
+}
+
+// Claim is a leased delivery with all that one attempt needs.
+type Claim struct {
+	DeliveryID     uuid.UUID
+	EventID        uuid.UUID
+	WebhookID      uuid.UUID
+	OrganizationID string
+	EventType      EventType
+	Test           bool
+
+	Attempt     int       // its number, from 1
+	Token       uuid.UUID // the right to finish
+	DueAt       time.Time // when it became due
+	LeasedUntil time.Time
+
+	EndpointURL string
+	Secret      Secret // zero if it could not be opened: nothing may be sent
+	Payload     []byte
+}
+
+// FinishParams are outcomes to write at Now.
+type FinishParams struct {
+	Now      time.Time
+	Outcomes []FinishedAttempt
+}
+
+// FinishedAttempt is an attempt and what follows from it.
+type FinishedAttempt struct {
+	Token   uuid.UUID
+	Attempt Attempt       // names the delivery and the attempt number
+	State   DeliveryState // succeeded, failed or pending
+	DueAt   time.Time     // of the next attempt, if pending
+}
+
+// FinishResult has an entry for each outcome, in their order: nil or
+// ErrLeaseLost.
+type FinishResult struct {
+	Errs []error
+}
+
+// ReleaseParams gives claims back at Now.
+type ReleaseParams struct {
+	Now    time.Time
+	Claims []ReleasedClaim
+}
+
+// ReleasedClaim is a claim whose attempt was not made.
+type ReleasedClaim struct {
+	DeliveryID uuid.UUID
+	Token      uuid.UUID
+	NotBefore  time.Time // when it is due again
+}
+
+// ReleaseResult has an entry for each claim, in their order: nil or
+// ErrLeaseLost.
+type ReleaseResult struct {
+	Errs []error
+}
+
+// NoticeQueue hands out due notices.
+type NoticeQueue interface {
+	ClaimNotices(ctx context.Context, p ClaimNoticesParams) (ClaimNoticesResult, error)
+
+	// FinishNotice returns ErrLeaseLost if the token is stale.
+	FinishNotice(ctx context.Context, p FinishNoticeParams) error
+}
+
+// ClaimNoticesParams bounds a claim of notices.
+type ClaimNoticesParams struct {
+	Now      time.Time
+	LeaseFor time.Duration
+	Limit    int
+}
+
+// ClaimNoticesResult is the claimed notices and when the next one, or the next
+// end of a notice's lease, falls due; zero if none waits.
+type ClaimNoticesResult struct {
+	Claims  []NoticeClaim
+	NextDue time.Time
+}
+
+// NoticeClaim is a leased notice.
+type NoticeClaim struct {
+	Notice  Notice
+	Token   uuid.UUID
+	Attempt int // how often it has been claimed, from 1
+}
+
+// FinishNoticeParams says whether a claimed notice was sent at Now, or else
+// when to try again.
+type FinishNoticeParams struct {
+	Now       time.Time
+	WebhookID uuid.UUID
+	Token     uuid.UUID
+	Sent      bool
+	RetryAt   time.Time
+}
+
+// Purger deletes what has been kept long enough.
+type Purger interface {
+	Purge(ctx context.Context, p PurgeParams) (PurgeResult, error)
+}
+
+// PurgeParams are the ages of retention, as moments: what is older goes. A zero
+// time keeps everything of its kind.
+type PurgeParams struct {
+	Now              time.Time
+	PayloadsBefore   time.Time // by the finishing of the delivery
+	AttemptsBefore   time.Time // by the start of the attempt
+	DeliveriesBefore time.Time // by the finishing of the delivery
+	HeldBefore       time.Time // by the creation of the delivery
+	Limit            int       // rows of each kind in this batch
+}
+
+// PurgeResult counts what one batch did.
+type PurgeResult struct {
+	Payloads, Attempts, Deliveries, Events int
+	HeldCancelled                          int
+	More                                   bool
+}
+
+// WakeSource is what a store may offer besides [Store]: telling of new due work
+// at once, so that dispatchers need not ask every second.
+type WakeSource interface {
+	// Listen calls wake once it listens, and then whenever deliveries may have
+	// become due earlier than the last claim said. It returns nil when ctx
+	// ends, and an error when it can no longer listen; the dispatcher asks
+	// often meanwhile, and calls Listen again. wake does not block.
+	Listen(ctx context.Context, wake func()) error
+}
+
+// TooManyWebhooks is the error of stores for a webhook beyond the bound.
+func TooManyWebhooks(bound int) error {
+	return ValidationErrors{{"webhooks", fmt.Sprintf("must be at most %d in an organization", bound)}}
+}

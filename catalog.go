@@ -121,9 +121,9 @@ func NewCatalog(subjects []SubjectTypeInfo, events []EventTypeInfo) (*Catalog, e
 		}
 		sample, err := encodeJSON(e.Sample)
 		if err != nil {
-			faults.add(field+".sample", "must encode as JSON: "+err.Error())
+			faults.add(field+".sample", err.Error())
 		}
-		e.Sample = json.RawMessage(sample)
+		e.Sample = json.RawMessage(slices.Clone(sample)) // encodeJSON returns the caller's own raw bytes
 		c.events = append(c.events, e)
 	}
 	if err := faults.err(); err != nil {

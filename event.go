@@ -61,11 +61,6 @@ type EventRecord struct {
 	Test           bool // a test event: one attempt, no notice
 }
 
-// subjects returns the event's subject and its parents.
-func (e *EventRecord) subjects() []Subject {
-	return append([]Subject{e.Subject}, e.Parents...)
-}
-
 // newRecord validates an event, reporting every fault at once, and encodes its
 // payload.
 func newRecord(e Event, c *Catalog, test bool, maxPayload int) (EventRecord, error) {

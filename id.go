@@ -20,7 +20,7 @@ type IDSource struct {
 
 // New returns an id for something that came to be at the given time.
 func (s *IDSource) New(at time.Time) uuid.UUID {
-	ms := at.UnixMilli()
+	ms := max(0, at.UnixMilli()) // the format has no time before 1970
 	fraction := uint64(at.Nanosecond()%1e6) << 12 / 1e6
 	s.mu.Lock()
 	tick := max(uint64(ms)<<12|fraction, s.last+1)

@@ -166,6 +166,7 @@ func (m *Manager) Create(ctx context.Context, a Actor, in WebhookInput) (Webhook
 	}
 	in, faults, endpointErr := checkWebhook(in, m.catalog, m.allowed)
 	checkID(&faults, "organization_id", a.OrganizationID, true)
+	checkID(&faults, "actor_id", a.ID, false)
 	if err := refusal(faults, endpointErr); err != nil {
 		return Webhook{}, Secret{}, err
 	}
@@ -208,6 +209,7 @@ func (m *Manager) Update(ctx context.Context, a Actor, id uuid.UUID, ch WebhookC
 	in, faults, endpointErr := checkWebhook(WebhookInput{
 		Name: ch.Name, Description: ch.Description, EndpointURL: ch.EndpointURL, Subscriptions: ch.Subscriptions,
 	}, m.catalog, m.allowed)
+	checkID(&faults, "actor_id", a.ID, false)
 	if ch.Version < 1 {
 		faults.add("version", "must be the version that was read")
 	}

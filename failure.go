@@ -37,7 +37,7 @@ func explain(ctx context.Context, err error, t *trace) (ErrorClass, string) {
 		return ErrorDNS, describeDNS(dns)
 	case errors.As(err, &tlsCert):
 		return ErrorTLS, describeCertificate(tlsCert.Err)
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return ErrorTLS, "the endpoint does not speak TLS on this port"
 	case errors.As(err, &tlsAlert):
 		return ErrorTLS, "TLS handshake refused: " + strings.TrimPrefix(tlsAlert.Error(), "tls: ")

@@ -9,7 +9,7 @@ for line in sys.stdin:
     headers = email.message.Message()  # the headers of http.server are one
     for name, value in c["headers"].items():
         headers[name] = value
-    now = [] if c["function"] == "verify_pivot" else [c["now"]]
+    now = [] if c["function"] == "verify_pivot" else [c.get("now")]
     try:
         body = base64.b64decode(c["body"])
         said = getattr(verify, c["function"])(c["secret"], headers, body, *now)

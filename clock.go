@@ -15,11 +15,17 @@ type systemClock struct{}
 
 func (systemClock) Now() time.Time { return time.Now() }
 
-func clockOrSystem(c Clock) Clock {
-	if c == nil {
+// clockOr returns the configured clock, or else that of the dispatcher which
+// was configured beside it, or else the system's.
+func clockOr(c Clock, d *Dispatcher) Clock {
+	switch {
+	case c != nil:
+		return c
+	case d != nil:
+		return d.clock
+	default:
 		return systemClock{}
 	}
-	return c
 }
 
 // storedTime is t as every store keeps it: UTC, whole microseconds, no

@@ -103,16 +103,17 @@ type Dispatcher struct {
 	noticeMu sync.Mutex      // one notice at a time
 	stuck    <-chan struct{} // closed when a call of the notifier that was given up returns
 
-	woken   chan struct{} // there may be new work
-	freed   chan struct{} // a slot is free that work was waiting for
-	told    chan struct{} // there may be a notice
-	heard   atomic.Bool   // the store tells of new work by itself
-	lastRun struct {
+	woken chan struct{} // there may be new work
+	freed chan struct{} // a slot is free that work was waiting for
+	told  chan struct{} // there may be a notice
+	heard atomic.Bool   // the store tells of new work by itself
+
+	nextSweep time.Time // of Run's loop only
+	pace      struct {
 		sync.Mutex
-		nextDue   time.Time
-		nextSweep time.Time
-		watching  time.Time     // until when commits are looked for
-		step      time.Duration // and when next
+		nextDue  time.Time
+		watching time.Time     // until when commits are looked for
+		step     time.Duration // and when next
 	}
 }
 
@@ -129,7 +130,7 @@ func NewDispatcher(s DispatcherStore, cfg DispatcherConfig) (*Dispatcher, error)
 		return nil, err
 	}
 	d := &Dispatcher{
-		store: s, cfg: cfg, clock: clockOrSystem(cfg.Clock), log: loggerOrSilent(cfg.Logger),
+		store: s, cfg: cfg, clock: clockOr(cfg.Clock, nil), log: loggerOrSilent(cfg.Logger),
 		slots: newSlots(cfg.Slots), ledger: newLedger(),
 		woken: make(chan struct{}, 1), freed: make(chan struct{}, 1), told: make(chan struct{}, 1),
 	}
@@ -266,9 +267,9 @@ func signal(c chan struct{}) {
 // the end of another dispatcher's lease, or a notice. It is zero if nothing
 // waits. Tests step their clock by it.
 func (d *Dispatcher) NextDue() time.Time {
-	d.lastRun.Lock()
-	defer d.lastRun.Unlock()
-	return d.lastRun.nextDue
+	d.pace.Lock()
+	defer d.pace.Unlock()
+	return d.pace.nextDue
 }
 
 // RunOnce does one round and returns when it is done: it settles what ran out,
@@ -279,10 +280,16 @@ func (d *Dispatcher) NextDue() time.Time {
 // If ctx ends during the attempts, they are interrupted and recorded. An error
 // is the store's; leases of attempts that could not be recorded run out.
 func (d *Dispatcher) RunOnce(ctx context.Context) (int, error) {
-	if err := d.tend(ctx); err != nil {
+	if err := d.settle(ctx); err != nil {
 		return 0, fmt.Errorf("webhook: run once: %w", err)
 	}
-	flights, next, err := d.claim(ctx, ctx, d.slots.offerAll())
+	for more := true; more; {
+		var err error
+		if more, err = d.sweep(ctx); err != nil {
+			return 0, fmt.Errorf("webhook: run once: %w", err)
+		}
+	}
+	flights, next, err := d.claim(ctx, ctx, d.slots.offerAll)
 	if err != nil {
 		return 0, fmt.Errorf("webhook: run once: %w", err)
 	}
@@ -366,22 +373,30 @@ func storeBackOff() *backoff.ExponentialBackOff {
 // cycle settles, claims and starts attempts. It reports whether it started any,
 // and when something falls due next.
 func (d *Dispatcher) cycle(ctx, flightCtx context.Context) (progress bool, next time.Time, err error) {
-	if err := d.tend(ctx); err != nil {
+	if err := d.settle(ctx); err != nil {
 		return false, time.Time{}, err
+	}
+	if time.Now().After(d.nextSweep) {
+		more, err := d.sweep(ctx)
+		if err != nil {
+			return false, time.Time{}, err
+		}
+		if !more {
+			d.nextSweep = time.Now().Add(sweepInterval)
+		}
 	}
 	if d.ledger.full() {
 		return false, storedTime(d.clock.Now()), nil
 	}
-	offer := d.slots.offer(true)
-	flights, next, err := d.claim(ctx, flightCtx, offer)
+	flights, next, err := d.claim(ctx, flightCtx, d.slots.offerFair)
 	if err != nil {
 		return false, time.Time{}, err
 	}
 	d.start(flights)
 	progress = len(flights) > 0
-	if len(flights) < offer.Limit && d.slots.quotaReached() {
+	if d.slots.free() > 0 && d.slots.quotaReached() {
 		// Nobody else is waiting for what the quotas left over.
-		flights, next, err = d.claim(ctx, flightCtx, d.slots.offer(false))
+		flights, next, err = d.claim(ctx, flightCtx, d.slots.offerRest)
 		if err != nil {
 			return progress, time.Time{}, err
 		}
@@ -392,8 +407,8 @@ func (d *Dispatcher) cycle(ctx, flightCtx context.Context) (progress bool, next 
 	return progress, next, nil
 }
 
-// tend settles leases that ran out and moves rows that follow their webhook.
-func (d *Dispatcher) tend(ctx context.Context) error {
+// settle deals with leases that ran out.
+func (d *Dispatcher) settle(ctx context.Context) error {
 	for more := true; more; {
 		r, err := d.store.Settle(ctx, SettleParams{Now: storedTime(d.clock.Now()), Schedule: d.cfg.Schedule, Limit: batchLimit})
 		if err != nil {
@@ -405,28 +420,27 @@ func (d *Dispatcher) tend(ctx context.Context) error {
 		}
 		more = r.More
 	}
-	d.lastRun.Lock()
-	due := time.Now().After(d.lastRun.nextSweep)
-	d.lastRun.Unlock()
-	if !due {
-		return nil
-	}
-	r, err := d.store.Sweep(ctx, SweepParams{Now: storedTime(d.clock.Now()), Limit: batchLimit})
-	if err != nil {
-		return fmt.Errorf("sweep: %w", err)
-	}
-	if !r.More {
-		d.lastRun.Lock()
-		d.lastRun.nextSweep = time.Now().Add(sweepInterval)
-		d.lastRun.Unlock()
-	}
 	return nil
 }
 
+// sweep moves a batch of rows that follow their webhook.
+func (d *Dispatcher) sweep(ctx context.Context) (more bool, err error) {
+	r, err := d.store.Sweep(ctx, SweepParams{Now: storedTime(d.clock.Now()), Limit: batchLimit})
+	if err != nil {
+		return false, fmt.Errorf("sweep: %w", err)
+	}
+	return r.More, nil
+}
+
 // claim asks the store for what an offer allows and gives it slots.
-func (d *Dispatcher) claim(ctx, flightCtx context.Context, p ClaimParams) ([]*flight, time.Time, error) {
+func (d *Dispatcher) claim(ctx, flightCtx context.Context, offer func() ClaimParams) ([]*flight, time.Time, error) {
 	d.claimMu.Lock()
 	defer d.claimMu.Unlock()
+	// A claim that was broken off might leave deliveries leased by nobody, so a
+	// shutdown gives it a moment to end.
+	ctx, cancel := outlasting(ctx, farewell)
+	defer cancel()
+	p := offer()
 	p.Now, p.LeaseFor = storedTime(d.clock.Now()), d.cfg.LeaseFor
 	leaseEnd := time.Now().Add(p.LeaseFor) // counted from before the call: never too late
 	r, err := d.store.Claim(ctx, p)
@@ -437,9 +451,24 @@ func (d *Dispatcher) claim(ctx, flightCtx context.Context, p ClaimParams) ([]*fl
 	return flights, r.NextDue, nil
 }
 
+// outlasting returns a context for one call to the store, which goes on for a
+// while when ctx ends.
+func outlasting(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	stop := context.AfterFunc(ctx, func() {
+		waitFor(out.Done(), by)
+		cancel()
+	})
+	return out, func() {
+		stop()
+		cancel()
+	}
+}
+
 // start makes attempts of Run.
 func (d *Dispatcher) start(flights []*flight) {
 	for _, f := range flights {
+		d.slots.begin(f)
 		go func() {
 			l := d.fly(f)
 			d.ledger.add(l) // first, so that whoever waits for free slots finds it there
@@ -469,12 +498,12 @@ func (d *Dispatcher) await(ctx context.Context, progress bool, next time.Time) {
 			wait = idlePoll
 		}
 	}
-	d.lastRun.Lock()
-	if now := time.Now(); now.Before(d.lastRun.watching) {
-		wait = min(wait, d.lastRun.step)
-		d.lastRun.step *= 2
+	d.pace.Lock()
+	if now := time.Now(); now.Before(d.pace.watching) {
+		wait = min(wait, d.pace.step)
+		d.pace.step *= 2
 	}
-	d.lastRun.Unlock()
+	d.pace.Unlock()
 
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -499,9 +528,9 @@ func sleep(ctx context.Context, wait time.Duration) {
 // watch makes a running dispatcher look for what a transaction is about to
 // commit, after 1, 2, 4 … ms for about a second.
 func (d *Dispatcher) watch() {
-	d.lastRun.Lock()
-	d.lastRun.watching, d.lastRun.step = time.Now().Add(watchFor), time.Millisecond
-	d.lastRun.Unlock()
+	d.pace.Lock()
+	d.pace.watching, d.pace.step = time.Now().Add(watchFor), time.Millisecond
+	d.pace.Unlock()
 	d.Wake()
 }
 
@@ -577,9 +606,9 @@ func (d *Dispatcher) land(f *flight, v verdict) {
 }
 
 func (d *Dispatcher) noteNextDue(t time.Time) {
-	d.lastRun.Lock()
-	d.lastRun.nextDue = t
-	d.lastRun.Unlock()
+	d.pace.Lock()
+	d.pace.nextDue = t
+	d.pace.Unlock()
 }
 
 // earliest returns the earlier of two times of which zero means never.

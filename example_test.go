@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,15 +16,16 @@ import (
 
 	"github.com/posthorn/webhook"
 	"github.com/posthorn/webhook/memstore"
-	"github.com/posthorn/webhook/storetest"
 	"github.com/posthorn/webhook/webhooktest"
 )
 
 // What a host adds to its main. README shows this code.
 func Example() {
-	ctx, stop := context.WithCancel(context.Background()) // of the host: until it is told to end
+	logger := slog.New(slog.DiscardHandler)
+	serve := func(context.Context, *webhook.Publisher, *webhook.Manager) {}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	logger := slog.New(slog.NewJSONHandler(io.Discard, nil))
 
 	store := memstore.New() // in memory: forgets everything when the process ends
 	disp, err1 := webhook.NewDispatcher(store, webhook.DispatcherConfig{Logger: logger})
@@ -35,7 +38,7 @@ func Example() {
 	done := make(chan error, 1)
 	go func() { done <- disp.Run(ctx) }() // delivers until ctx ends
 
-	serve(ctx, pub, mgr) // your own server; what it does with them is below
+	serve(ctx, pub, mgr) // your own server; what it does with them comes next
 
 	stop()
 	if err := <-done; err != nil { // attempts in flight had 20 s to end
@@ -46,12 +49,10 @@ func Example() {
 	// Output: delivered until the end
 }
 
-// serve stands for the host.
-func serve(context.Context, *webhook.Publisher, *webhook.Manager) {}
-
 // A person registers an endpoint, and the host publishes.
 func ExamplePublisher_Publish() {
 	ctx := context.Background()
+	show := func(webhook.Webhook, string) {}
 	store := memstore.New()
 	pub, err1 := webhook.NewPublisher(store, webhook.PublisherConfig{})
 	mgr, err2 := webhook.NewManager(store, webhook.ManagerConfig{})
@@ -87,9 +88,6 @@ func ExamplePublisher_Publish() {
 	fmt.Println("deliveries:", published.Deliveries)
 	// Output: deliveries: 1
 }
-
-// show stands for the host's page.
-func show(webhook.Webhook, string) {}
 
 // An event that commits or vanishes with a transaction.
 func ExamplePublisher_PublishTx() {
@@ -133,9 +131,9 @@ func TestFailingEndpointIsTriedAgain(t *testing.T) {
 
 	disp, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{Clock: clock, HTTPDoer: inbox.HTTPDoer()})
 	require.NoError(t, err)
-	mgr, err := webhook.NewManager(store, webhook.ManagerConfig{Clock: clock, AllowedPrefixes: inbox.Prefixes()})
+	mgr, err := webhook.NewManager(store, webhook.ManagerConfig{Dispatcher: disp, AllowedPrefixes: inbox.Prefixes()})
 	require.NoError(t, err)
-	pub, err := webhook.NewPublisher(store, webhook.PublisherConfig{Clock: clock})
+	pub, err := webhook.NewPublisher(store, webhook.PublisherConfig{Dispatcher: disp})
 	require.NoError(t, err)
 
 	_, secret, err := mgr.Create(t.Context(), admin, webhook.WebhookInput{
@@ -154,9 +152,4 @@ func TestFailingEndpointIsTriedAgain(t *testing.T) {
 	require.Len(t, received, 3)
 	require.True(t, received[2].Verified)
 	require.Equal(t, 6*time.Minute, clock.Now().Sub(start)) // 1 m and 5 m
-}
-
-// README shows this as the test of a store.
-func TestStoreOfYourOwn(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) webhook.Store { return memstore.New() })
 }

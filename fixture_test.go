@@ -158,18 +158,13 @@ func (f *fixture) publish(t testing.TB) webhook.Published {
 	return p
 }
 
-// endpointFunc is an HTTPDoer, and the endpoints behind it.
-type endpointFunc func(*http.Request) (*http.Response, error)
-
-func (f endpointFunc) Do(r *http.Request) (*http.Response, error) { return f(r) }
-
 // answerOf makes an answer.
 func answerOf(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 }
 
 // answers is an endpoint that always gives the same answer.
-func answers(status int, body string) endpointFunc {
+func answers(status int, body string) doerFunc {
 	return func(*http.Request) (*http.Response, error) { return answerOf(status, body), nil }
 }
 

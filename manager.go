@@ -54,7 +54,8 @@ type ManagerConfig struct {
 	// negative is an error.
 	MaxPayloadBytes int
 
-	// Clock tells when things were changed. Defaults to the system's clock.
+	// Clock tells when things were changed. Defaults to the Dispatcher's clock,
+	// or without one to the system's.
 	Clock Clock
 
 	// Logger receives one Warn line for AllowedPrefixes. Defaults to silence.
@@ -111,15 +112,8 @@ func NewManager(s ManagerStore, cfg ManagerConfig) (*Manager, error) {
 	}
 	return &Manager{
 		store: s, dispatcher: cfg.Dispatcher, catalog: catalogOrDefault(cfg.Catalog), allowed: allowed,
-		maxHooks: cfg.MaxWebhooks, maxPayload: cfg.MaxPayloadBytes, clock: clockOrSystem(cfg.Clock),
+		maxHooks: cfg.MaxWebhooks, maxPayload: cfg.MaxPayloadBytes, clock: clockOr(cfg.Clock, cfg.Dispatcher),
 	}, nil
-}
-
-func loggerOrSilent(l *slog.Logger) *slog.Logger {
-	if l == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return l
 }
 
 // mayChange returns the scope of an actor who may do everything.

@@ -20,7 +20,8 @@ type PublisherConfig struct {
 	// DefaultCatalog.
 	Catalog *Catalog
 
-	// Clock tells when an event was published. Defaults to the system's clock.
+	// Clock tells when an event was published. Defaults to the Dispatcher's
+	// clock, or without one to the system's.
 	Clock Clock
 
 	// MaxPayloadBytes bounds the request body. Defaults to 256 KiB; negative
@@ -63,7 +64,7 @@ func NewPublisher(w EventWriter, cfg PublisherConfig) (*Publisher, error) {
 		cfg.MaxPayloadBytes = DefaultMaxPayloadBytes
 	}
 	return &Publisher{
-		w: w, dispatcher: cfg.Dispatcher, catalog: catalogOrDefault(cfg.Catalog), clock: clockOrSystem(cfg.Clock),
+		w: w, dispatcher: cfg.Dispatcher, catalog: catalogOrDefault(cfg.Catalog), clock: clockOr(cfg.Clock, cfg.Dispatcher),
 		maxPayload: cfg.MaxPayloadBytes,
 	}, nil
 }

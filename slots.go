@@ -76,9 +76,23 @@ func (s *slots) room(l *lane, now time.Time) int {
 	return max(0, limit-len(l.flights))
 }
 
-// offer returns the bounds of the next claim and keeps hand-offs out until
-// register or abandon is called. Organizations have their quota if fair is set.
-func (s *slots) offer(fair bool) ClaimParams {
+// offerFair returns the bounds of the next claim, in which no organization gets
+// more than its quota. Like the other offers it keeps hand-offs out until
+// register is called.
+func (s *slots) offerFair() ClaimParams {
+	p := s.offerRest()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.PerOrganization = s.quarter()
+	p.OrganizationCaps = map[string]int{}
+	for org, n := range s.organizations {
+		p.OrganizationCaps[org] = max(0, s.quarter()-n)
+	}
+	return p
+}
+
+// offerRest returns the bounds of a claim in which organizations have no quota.
+func (s *slots) offerRest() ClaimParams {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.claiming = true
@@ -94,13 +108,6 @@ func (s *slots) offer(fair bool) ClaimParams {
 		}
 		p.Caps[id] = s.room(l, now)
 		l.more = l.more || p.Caps[id] == 0
-	}
-	if fair {
-		p.PerOrganization = s.quarter()
-		p.OrganizationCaps = map[string]int{}
-		for org, n := range s.organizations {
-			p.OrganizationCaps[org] = max(0, s.quarter()-n)
-		}
 	}
 	return p
 }
@@ -193,6 +200,13 @@ func (s *slots) add(ctx context.Context, webhookID uuid.UUID, organization strin
 		s.unproven++
 	}
 	return f
+}
+
+// begin notes that a flight starts now, and not when its slot was reserved.
+func (s *slots) begin(f *flight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.began = time.Now()
 }
 
 // verdict is what an attempt tells about its webhook.

@@ -59,7 +59,8 @@ import (
 // another's lease. NextDue is when a claim with the same bounds could next find
 // more, or a lease will run out: not after Now if work is left that only Limit,
 // PerWebhook or a positive bound kept back, zero if nothing waits. Work that a
-// bound of nothing at all keeps back does not count.
+// bound of nothing at all keeps back does not count, nor does what S14 keeps
+// from being claimed. A Limit of 0 claims nothing and only looks.
 //
 // S10. Finish takes many outcomes. One that carries the current token and
 // attempt number writes its attempt, state and next due time in one step, also
@@ -78,10 +79,11 @@ import (
 //
 // S14. Deactivating or deleting a webhook takes effect in one step. From then
 // on no claim returns its deliveries, not even ones inserted by transactions
-// that commit later, and reads show those as held or cancelled. Rows may follow
-// in batches, by Sweep. A leased row stays leased until it is finished or
-// settled: its attempt is logged, and the delivery is then held (if another
-// attempt was left) or cancelled (whatever the outcome). Leased counts the live
+// that commit later, and reads show those as held or cancelled, one whose
+// attempt is in flight too. Rows may follow in batches, by Sweep. A leased row
+// stays leased until it is finished or settled: its attempt is logged, and the
+// delivery is then held (if another attempt was left) or cancelled (whatever the
+// outcome). Leased counts the live
 // leases of a webhook, also of a deleted one. A deleted webhook is missing from
 // every read, but its deliveries and attempts stay readable. Reactivating
 // without Resume leaves held deliveries held; with Resume they become pending,
@@ -114,9 +116,9 @@ import (
 //
 // S20. Claims carry the webhook's secret; no read returns it.
 //
-// S21. CancelDelivery cancels a pending or held delivery; one whose attempt is
-// in flight is cancelled when that attempt has been logged. ErrConflict if it
-// is finished.
+// S21. CancelDelivery cancels a pending or held delivery. One whose attempt is in
+// flight reads as cancelled too, keeps its lease, and stays cancelled whatever
+// the outcome. ErrConflict if it is finished, or cancelled already.
 //
 // S22. Each logged attempt adds to its webhook's counters of the hour in which
 // it started, by outcome and latency ([LatencyBounds]). A late report changes

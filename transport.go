@@ -100,10 +100,7 @@ func NewHTTPClient(cfg TransportConfig) (*http.Client, error) {
 		return nil, err
 	}
 
-	g := &guard{allowed: allowed, resolver: cfg.Resolver, log: cfg.Logger}
-	if g.log == nil {
-		g.log = slog.New(slog.DiscardHandler)
-	}
+	g := &guard{allowed: allowed, resolver: cfg.Resolver, log: loggerOrSilent(cfg.Logger)}
 	if len(allowed) > 0 {
 		g.log.Warn("webhook: addresses that are not public are allowed as destinations", "allowed_prefixes", allowed)
 	}

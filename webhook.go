@@ -38,6 +38,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -125,6 +126,16 @@ func (w *Webhook) Subscribes(e *EventRecord) bool {
 	})
 }
 
+// EndpointHost returns the host of the endpoint's URL, without the port: what a
+// notice may say of it.
+func (w *Webhook) EndpointHost() string {
+	u, err := url.Parse(w.EndpointURL)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
 // WebhookInput is what a person registers. Subject and secret cannot be edited
 // in place in most products: a new webhook takes over instead.
 type WebhookInput struct {
@@ -160,12 +171,12 @@ func checkWebhook(in WebhookInput, c *Catalog, allowed []netip.Prefix) (WebhookI
 	checkText(&faults, "name", in.Name, MaxNameLength, "")
 	checkText(&faults, "description", in.Description, MaxDescriptionLength, "\n\r\t")
 
-	url, endpointErr := validateEndpointURL(in.EndpointURL, allowed)
+	normalized, endpointErr := validateEndpointURL(in.EndpointURL, allowed)
 	var endpointFaults ValidationErrors
 	if errors.As(endpointErr, &endpointFaults) {
 		faults = append(faults, endpointFaults...)
 	}
-	in.EndpointURL = url
+	in.EndpointURL = normalized
 
 	if len(in.Subscriptions) == 0 {
 		faults.add("subscriptions", "must have at least one event type")

@@ -147,6 +147,11 @@ func (s *Store) Purge(ctx context.Context, p webhook.PurgeParams) (webhook.Purge
 			}
 		}
 	}
+	for id, h := range s.hooks { // what the log of a deleted webhook was found by
+		if h.deleted && h.deletedAt.Before(p.DeliveriesBefore) && len(h.deliveries.items) == 0 {
+			delete(s.hooks, id)
+		}
+	}
 	return out, nil
 }
 
@@ -179,7 +184,6 @@ func (s *Store) purgeDelivery(d *delivery) {
 	d.hook.deliveries.remove(d)
 	d.hook.org.deliveries.remove(d)
 	d.event.deliveries = slices.DeleteFunc(d.event.deliveries, func(o *delivery) bool { return o == d })
-	s.forget(d.hook)
 }
 
 func (s *Store) purgeEvent(e *event) {

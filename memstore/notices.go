@@ -3,7 +3,6 @@ package memstore
 import (
 	"context"
 	"maps"
-	"net/url"
 	"time"
 
 	"github.com/google/uuid"
@@ -93,10 +92,7 @@ func (s *Store) ClaimNotices(ctx context.Context, p webhook.ClaimNoticesParams) 
 
 		v := n.Notice
 		v.EventTypes = maps.Clone(v.EventTypes)
-		v.WebhookName = h.Name
-		if u, err := url.Parse(h.EndpointURL); err == nil {
-			v.EndpointHost = u.Host
-		}
+		v.WebhookName, v.EndpointHost = h.Name, h.EndpointHost()
 		out.Claims = append(out.Claims, webhook.NoticeClaim{Notice: v, Token: n.token, Attempt: n.attempts})
 	}
 	if s.notices.len() > 0 {

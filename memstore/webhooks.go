@@ -14,9 +14,10 @@ import (
 // hook is a webhook with its queue and its log.
 type hook struct {
 	webhook.Webhook
-	org     *organization
-	secret  webhook.Secret
-	deleted bool
+	org       *organization
+	secret    webhook.Secret
+	deleted   bool
+	deletedAt time.Time
 
 	open      map[*delivery]struct{} // unfinished deliveries
 	leases    map[*delivery]struct{} // those of them that are leased
@@ -155,23 +156,15 @@ func (s *Store) DeleteWebhook(ctx context.Context, p webhook.DeleteWebhookParams
 	if err != nil {
 		return err
 	}
-	h.deleted = true
+	h.deleted, h.deletedAt = true, stored(p.Now)
 	h.unsubscribe()
 	h.org.hooks.remove(h)
 	h.secret = webhook.Secret{}
 	for d := range h.open {
-		s.cancel(d, stored(p.Now))
+		s.cancel(d, h.deletedAt)
 	}
 	s.dropNotice(h)
-	s.forget(h)
 	return nil
-}
-
-// forget removes a deleted webhook that nothing refers to any more.
-func (s *Store) forget(h *hook) {
-	if h.deleted && len(h.deliveries.items) == 0 {
-		delete(s.hooks, h.ID)
-	}
 }
 
 // Webhook returns one webhook.

@@ -3,22 +3,19 @@ import base64, hashlib, hmac, re, time
 TOLERANCE = 5 * 60  # seconds
 
 
+# verify says whether a request is genuine. Headers are those of http.server, Flask
+# or Django, which ignore case; body is the bytes, before anything parses them.
 def verify(secret, headers, body, now=None):
-    """Say whether a request is genuine.
-
-    headers ignores case, as those of http.server, Flask and Django do; body is
-    the bytes that were received, before anything parses them.
-    """
     return verify_pivot(secret, headers, body) and verify_standard(secret, headers, body, now)
 
 
+# X-Pivot-Signature: the key is the secret's text, "whsec_" included.
 def verify_pivot(secret, headers, body):
-    """X-Pivot-Signature: the key is the secret's text, "whsec_" included."""
     return equal(headers.get("X-Pivot-Signature", ""), mac(secret.encode(), body).hex())
 
 
+# Standard Webhooks: the key is what follows "whsec_", decoded.
 def verify_standard(secret, headers, body, now=None):
-    """Standard Webhooks: the key is what follows "whsec_", decoded."""
     webhook_id = headers.get("webhook-id", "")
     timestamp = headers.get("webhook-timestamp", "")
     if not re.fullmatch(r"[^.]+", webhook_id) or not re.fullmatch(r"[0-9]{1,12}", timestamp):

@@ -1,0 +1,411 @@
+package webhook_test
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthorn/webhook"
+	"github.com/posthorn/webhook/memstore"
+)
+
+// documents are what people read first; what they say is held against the code.
+var documents = []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"}
+
+var lineStart = regexp.MustCompile(`(?m)^(.)`) // of lines that are not empty
+
+func TestREADMEShowsCodeThatCompiles(t *testing.T) {
+	t.Parallel()
+	blocks := readmeBlocks(t, "go")
+	require.NotEmpty(t, blocks)
+	files := goFiles(t)
+	for _, b := range blocks {
+		found := false
+		indented := b
+		for range 5 { // at whatever depth it is there
+			found = found || slices.ContainsFunc(files, func(f goFile) bool { return strings.Contains(f.text, "\n"+indented) })
+			indented = lineStart.ReplaceAllString(indented, "\t$1")
+		}
+		require.True(t, found, "no Go file of the repository has this code of README:\n%s", b)
+	}
+}
+
+func TestREADMEShowsTheSnippets(t *testing.T) {
+	t.Parallel()
+	for lang, file := range map[string]string{"js": "verify.mjs", "python": "verify.py", "sh": "verify.sh"} {
+		text := readText(t, "testdata/snippets/"+file)
+		require.Contains(t, readmeBlocks(t, lang), text, "README does not show %s as it is", file)
+	}
+}
+
+func TestREADMEConfigurationIsComplete(t *testing.T) {
+	t.Parallel()
+	configs := map[string]reflect.Type{}
+	for _, c := range []reflect.Type{
+		reflect.TypeFor[webhook.DispatcherConfig](), reflect.TypeFor[webhook.PublisherConfig](),
+		reflect.TypeFor[webhook.ManagerConfig](), reflect.TypeFor[webhook.TransportConfig](),
+		reflect.TypeFor[webhook.VerifierConfig](),
+	} {
+		configs[c.Name()] = c
+	}
+	docs := fieldDocs(t)
+	for name := range docs {
+		require.True(t, configs[name] != nil || !strings.HasSuffix(name, "Config"), "%s is not in this test, nor perhaps in README", name)
+	}
+
+	for name, c := range configs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var want, got []string
+			for _, f := range reflect.VisibleFields(c) {
+				if f.IsExported() {
+					want = append(want, f.Name)
+				}
+			}
+			for _, row := range readmeTable(t, "`"+name+"`") {
+				field := strings.Trim(row[0], "`")
+				got = append(got, field)
+
+				// What a doc comment says after "Defaults to", README says as well.
+				byDefault := strings.ReplaceAll(row[1], "`", "")
+				_, said, found := strings.Cut(docs[name][field], "Defaults to ")
+				if byDefault == "required" {
+					require.Contains(t, docs[name][field], "Required", field)
+					continue
+				}
+				require.True(t, found && strings.HasPrefix(said, byDefault), "%s defaults to %q, or to %q?", field, byDefault, said)
+			}
+			require.Equal(t, want, got)
+		})
+	}
+}
+
+func TestREADMERequest(t *testing.T) {
+	t.Parallel()
+	sent, payload := sampleRequest(t)
+
+	require.Equal(t, []string{payload + "\n"}, readmeBlocks(t, "json"))
+
+	headers := http.Header{}
+	for _, row := range readmeTable(t, "header") {
+		headers.Set(strings.Trim(row[0], "`"), row[1])
+	}
+	require.ElementsMatch(t, sortedHeader(sent), sortedHeader(headers))
+	for _, name := range []string{"Content-Type", "User-Agent"} {
+		require.Contains(t, headers.Get(name), "`"+sent.Get(name)+"`")
+	}
+}
+
+// sampleRequest is the one that README describes.
+func sampleRequest(t *testing.T) (h http.Header, payload string) {
+	t.Helper()
+	store := memstore.New()
+	disp, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{HTTPDoer: recorder(func(r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		require.NoError(t, err)
+		h, payload = r.Header.Clone(), string(body)
+	})})
+	require.NoError(t, err)
+	mgr, err := webhook.NewManager(store, webhook.ManagerConfig{})
+	require.NoError(t, err)
+	pub, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
+	require.NoError(t, err)
+
+	room := webhook.Subject{Type: webhook.SubjectRoom, ID: "3f0c9d1e-8f5b-4c55-9b0e-0f4d2c7a9b11"}
+	_, _, err = mgr.Create(t.Context(), webhook.Actor{OrganizationID: "acme", Role: webhook.RoleOwner}, webhook.WebhookInput{
+		Name: "Archive", EndpointURL: "https://archive.example.com/webhooks",
+		Subscriptions: []webhook.Subscription{{Subject: room, EventType: webhook.EventMessageSent}},
+	})
+	require.NoError(t, err)
+	_, err = pub.Publish(t.Context(), webhook.Event{
+		ID:             uuid.MustParse("019b797c-8e00-7d3a-9f00-5b1c2d3e4f50"),
+		OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: room,
+		OccurredAt: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC),
+		Data:       map[string]string{"text": "Hello, World!"},
+	})
+	require.NoError(t, err)
+	n, err := disp.RunOnce(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	return h, payload
+}
+
+// recorder is an HTTPDoer that answers everything with 204.
+type recorder func(*http.Request)
+
+func (f recorder) Do(r *http.Request) (*http.Response, error) {
+	f(r)
+	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody}, nil
+}
+
+func sortedHeader(h http.Header) (names []string) {
+	for name := range h {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func TestREADMESchedule(t *testing.T) {
+	t.Parallel()
+	s := webhook.DefaultSchedule()
+	var want [][]string
+	var at time.Duration
+	for n := 1; n <= s.MaxAttempts(); n++ {
+		wait, ok := s.Delay(n)
+		text := "–"
+		if ok {
+			text = readable(wait)
+		}
+		want = append(want, []string{fmt.Sprint(n), readable(at), text})
+		at += wait
+	}
+	require.Equal(t, want, readmeTable(t, "attempt"))
+}
+
+// readable is a duration of whole minutes as README writes it.
+func readable(d time.Duration) string {
+	hours, minutes := int(d.Hours()), int(d.Minutes())%60
+	switch {
+	case d == 0:
+		return "0"
+	case hours == 0:
+		return fmt.Sprintf("%d m", minutes)
+	case minutes == 0:
+		return fmt.Sprintf("%d h", hours)
+	default:
+		return fmt.Sprintf("%d h %d m", hours, minutes)
+	}
+}
+
+func TestREADMELimits(t *testing.T) {
+	t.Parallel()
+	thousands := func(n int) string {
+		if n < 1000 {
+			return fmt.Sprint(n)
+		}
+		return fmt.Sprintf("%d,%03d", n/1000, n%1000)
+	}
+	require.Equal(t, [][]string{
+		{"payload", fmt.Sprintf("%d KiB, `MaxPayloadBytes`", webhook.DefaultMaxPayloadBytes>>10)},
+		{"webhooks of an organization", fmt.Sprintf("%d, `MaxWebhooks`", webhook.DefaultMaxWebhooks)},
+		{"subscriptions of a webhook", fmt.Sprint(webhook.MaxSubscriptions)},
+		{"name, description of a webhook", fmt.Sprintf("%d, %d characters", webhook.MaxNameLength, webhook.MaxDescriptionLength)},
+		{"endpoint URL", thousands(webhook.MaxEndpointURLBytes) + " bytes"},
+		{"organization and subject ids, keys, attribute values", fmt.Sprintf("%d bytes", webhook.MaxIDBytes)},
+		{"parents, attributes of an event", fmt.Sprintf("%d, %d", webhook.MaxParents, webhook.MaxAttributes)},
+		{"items of a page", fmt.Sprintf("%d; %d by default", webhook.MaxPageSize, webhook.DefaultPageSize)},
+		{"response body that is kept, error text", fmt.Sprintf("%s, %s bytes", thousands(webhook.MaxResponseBytes), thousands(webhook.MaxErrorBytes))},
+	}, readmeTable(t, "of"))
+}
+
+// TestREADMERoles calls every method of Manager in every role.
+func TestREADMERoles(t *testing.T) {
+	t.Parallel()
+	mgr, err := webhook.NewManager(memstore.New(), webhook.ManagerConfig{})
+	require.NoError(t, err)
+	manager := reflect.ValueOf(mgr)
+	mayCall := func(method reflect.Method, role webhook.Role) bool {
+		actor := webhook.Actor{ID: "ada", OrganizationID: "acme", Role: role}
+		args := []reflect.Value{manager, reflect.ValueOf(t.Context()), reflect.ValueOf(actor)}
+		for i := len(args); i < method.Type.NumIn(); i++ {
+			args = append(args, reflect.Zero(method.Type.In(i)))
+		}
+		results := method.Func.Call(args)
+		err, _ := reflect.TypeAssert[error](results[len(results)-1])
+		return !errors.Is(err, webhook.ErrForbidden)
+	}
+
+	viewers := map[string]bool{} // by method, whether viewers may call it
+	for _, row := range readmeTable(t, "method") {
+		require.Equal(t, "yes", row[1])
+		for name := range strings.SplitSeq(row[0], ", ") {
+			viewers[strings.Trim(name, "`")] = row[2] != "no"
+		}
+	}
+	methods := manager.Type()
+	require.Len(t, viewers, methods.NumMethod())
+	for i := range methods.NumMethod() {
+		m := methods.Method(i)
+		require.Contains(t, viewers, m.Name)
+		require.True(t, mayCall(m, webhook.RoleOwner), m.Name)
+		require.True(t, mayCall(m, webhook.RoleAdmin), m.Name)
+		require.Equal(t, viewers[m.Name], mayCall(m, webhook.RoleViewer), m.Name)
+		require.False(t, mayCall(m, ""), m.Name)
+	}
+}
+
+func TestDocumentsLinkToFilesThatExist(t *testing.T) {
+	t.Parallel()
+	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+	folder := regexp.MustCompile(`\s(\./[a-z][a-z0-9/_-]*)`) // of commands
+	for _, doc := range documents {
+		text := readText(t, doc)
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(m[1], "://") {
+				require.FileExists(t, m[1], doc)
+			}
+		}
+		for _, m := range folder.FindAllStringSubmatch(text, -1) {
+			require.DirExists(t, m[1], doc)
+		}
+	}
+}
+
+// TestDocumentsNameWhatExists holds code in the text of documents, such as
+// `Manager.Delete`, against the exported names, and names of tests against the
+// tests.
+func TestDocumentsNameWhatExists(t *testing.T) {
+	t.Parallel()
+	exported, tests := map[string]bool{}, map[string]bool{}
+	for _, f := range goFiles(t) {
+		ast.Inspect(f.tree, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				if strings.HasSuffix(f.path, "_test.go") {
+					tests[n.Name.Name] = true
+				} else {
+					exported[n.Name.Name] = true
+				}
+				return false
+			case *ast.TypeSpec:
+				exported[n.Name.Name] = true
+			case *ast.ValueSpec:
+				for _, name := range n.Names {
+					exported[name.Name] = true
+				}
+			case *ast.Field:
+				for _, name := range n.Names {
+					exported[name.Name] = true
+				}
+			}
+			return true
+		})
+	}
+	code := regexp.MustCompile("`(?:(?:webhook|memstore|storetest|webhooktest)\\.)?([A-Z][A-Za-z]*[a-z][A-Za-z]*)(?:\\.([A-Z]\\w*))?`")
+	test := regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark|Example)[A-Z_]\w*`)
+	for _, doc := range documents {
+		text := readText(t, doc)
+		for _, m := range code.FindAllStringSubmatch(text, -1) {
+			for _, name := range m[1:] {
+				require.True(t, name == "" || exported[name], "%s names %s", doc, m[0])
+			}
+		}
+		for _, name := range test.FindAllString(text, -1) {
+			require.True(t, tests[name], "%s names %s", doc, name)
+		}
+	}
+}
+
+// readmeBlocks returns the fenced blocks of README in one language.
+func readmeBlocks(t *testing.T, lang string) (blocks []string) {
+	t.Helper()
+	fence := regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
+	for _, m := range fence.FindAllStringSubmatch(readText(t, "README.md"), -1) {
+		if m[1] == lang {
+			blocks = append(blocks, m[2])
+		}
+	}
+	return blocks
+}
+
+// readmeTable returns the rows of README's table whose first column has this
+// title.
+func readmeTable(t *testing.T, title string) (rows [][]string) {
+	t.Helper()
+	_, after, found := strings.Cut(readText(t, "README.md"), "\n| "+title+" |")
+	require.True(t, found, "README has no table of %s", title)
+	lines := strings.Split(after, "\n")
+	for _, line := range lines[2:] { // after the header and the rule below it
+		if !strings.HasPrefix(line, "| ") {
+			break
+		}
+		cells := strings.Split(strings.Trim(line, "| "), "|")
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+		}
+		rows = append(rows, cells)
+	}
+	return rows
+}
+
+// goFile is a file that go test work compiles.
+type goFile struct {
+	path, text string
+	tree       *ast.File
+}
+
+func goFiles(t *testing.T) (files []goFile) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS("."), ".", func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && notCode(d.Name()):
+			return fs.SkipDir
+		case path.Ext(file) != ".go":
+			return nil
+		}
+		text := readText(t, file)
+		tree, err := parser.ParseFile(token.NewFileSet(), file, text, parser.ParseComments)
+		files = append(files, goFile{file, text, tree})
+		return err
+	})
+	require.NoError(t, err)
+	return files
+}
+
+// fieldDocs returns the doc comments, on one line and without quotation marks,
+// of the fields of the root package's structs.
+func fieldDocs(t *testing.T) map[string]map[string]string {
+	t.Helper()
+	docs := map[string]map[string]string{}
+	for _, f := range goFiles(t) {
+		if path.Dir(f.path) != "." || strings.HasSuffix(f.path, "_test.go") {
+			continue
+		}
+		ast.Inspect(f.tree, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
+			}
+			s, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				return true
+			}
+			docs[spec.Name.Name] = map[string]string{}
+			for _, field := range s.Fields.List {
+				text := cmp.Or(field.Doc, field.Comment).Text()
+				for _, name := range field.Names {
+					docs[spec.Name.Name][name.Name] = strings.ReplaceAll(strings.Join(strings.Fields(text), " "), `"`, "")
+				}
+			}
+			return false
+		})
+	}
+	return docs
+}
+
+func readText(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return string(text)
+}

@@ -87,7 +87,7 @@ func (d *Dispatcher) attempt(f *flight) (a Attempt, v verdict) {
 		a.ErrorClass, a.Error = ErrorInternal, "internal error of the sender"
 		return a, verdictNone
 	}
-	resp, err := d.cfg.HTTPDoer.Do(req)
+	resp, err := d.cfg.HTTPDoer.Do(req) //nolint:bodyclose // readExcerpt closes it
 	if err == nil && resp == nil {
 		err = errors.New("the HTTPDoer returned neither a response nor an error")
 	}

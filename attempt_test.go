@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -352,7 +353,8 @@ func TestAttemptReadsRetryAfter(t *testing.T) {
 }
 
 func TestRunOnceInterruptsWhenItsContextEnds(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		r.register(t, rigAdmin, "hanging.example", rigRoom, hang)
 		r.publish(t, "acme", rigRoom, 1)

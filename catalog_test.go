@@ -84,8 +84,8 @@ func TestCatalogSamples(t *testing.T) {
 			require.NoError(t, err)
 			info, ok := catalog.EventType("order_paid")
 			require.True(t, ok)
-			require.Equal(t, json.RawMessage(c.want), info.Sample)
-			require.Equal(t, json.RawMessage(c.want), catalog.EventTypes()[0].Sample)
+			require.Equal(t, c.want, string(info.Sample.(json.RawMessage)))
+			require.Equal(t, info, catalog.EventTypes()[0])
 		})
 	}
 }

@@ -48,13 +48,14 @@ func TestScheduleStepped(t *testing.T) {
 }
 
 func TestScheduleRun(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		r.register(t, rigAdmin, "failing.example", rigRoom, failing)
 		stop := r.run(t)
 		start := time.Now()
 		r.publish(t, "acme", rigRoom, 1)
-		time.Sleep(15 * time.Hour)
+		pass(15 * time.Hour)
 		stop()
 		require.Equal(t, sixAttempts, r.times("failing.example", start))
 		require.Equal(t, map[webhook.DeliveryState]int{webhook.DeliveryFailed: 1}, r.states(t, rigAdmin))
@@ -63,13 +64,14 @@ func TestScheduleRun(t *testing.T) {
 
 // The wait counts from the end of an attempt, not from its start.
 func TestScheduleCountsFromTheEndOfTheAttempt(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		r.register(t, rigAdmin, "hanging.example", rigRoom, hang)
 		stop := r.run(t)
 		start := time.Now()
 		r.publish(t, "acme", rigRoom, 1)
-		time.Sleep(15 * time.Hour)
+		pass(15 * time.Hour)
 		stop()
 		const timeout = 15 * time.Second
 		want := make([]time.Duration, len(sixAttempts))
@@ -135,12 +137,13 @@ func TestRunOnceSettlesWhatAnotherDispatcherLeft(t *testing.T) {
 }
 
 func TestRunDeliversWhatWasThereBefore(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		r.register(t, rigAdmin, "healthy.example", rigRoom, healthy)
 		r.publish(t, "acme", rigRoom, 1000)
 		stop := r.run(t)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		stop()
 		require.Equal(t, map[webhook.DeliveryState]int{webhook.DeliverySucceeded: 1000}, r.states(t, rigAdmin))
 		require.Len(t, r.times("healthy.example", time.Now()), 1000, "each once")
@@ -148,7 +151,8 @@ func TestRunDeliversWhatWasThereBefore(t *testing.T) {
 }
 
 func TestPublishIsDeliveredAtOnce(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		r.register(t, rigAdmin, "healthy.example", rigRoom, healthy)
 		stop := r.run(t)
@@ -161,23 +165,24 @@ func TestPublishIsDeliveredAtOnce(t *testing.T) {
 }
 
 func TestPublishTxIsDeliveredSoonAfterTheCommit(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		// Hides that the store can wake: what another process commits is found by looking.
 		r.wire(t, struct{ webhook.Store }{r.store}, nil, webhook.DispatcherConfig{})
 		r.register(t, rigAdmin, "healthy.example", rigRoom, healthy)
 		stop := r.run(t)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		tx := r.store.Begin()
 		_, err := r.publisher.PublishTx(t.Context(), tx, webhook.Event{
 			OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: rigRoom,
 		})
 		require.NoError(t, err)
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		require.Empty(t, r.times("healthy.example", time.Now()), "nothing before the commit")
 		committed := time.Now()
 		require.NoError(t, tx.Commit())
-		time.Sleep(200 * time.Millisecond)
+		pass(200 * time.Millisecond)
 		at := r.times("healthy.example", committed)
 		require.Len(t, at, 1)
 		require.Less(t, at[0], 130*time.Millisecond, "found by the doubling looks, not by the poll of a second")
@@ -186,18 +191,19 @@ func TestPublishTxIsDeliveredSoonAfterTheCommit(t *testing.T) {
 }
 
 func TestOtherProcessesEventsAreFoundByPolling(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		r.wire(t, struct{ webhook.Store }{r.store}, nil, webhook.DispatcherConfig{})
 		r.register(t, rigAdmin, "healthy.example", rigRoom, healthy)
 		elsewhere, err := webhook.NewPublisher(r.store, webhook.PublisherConfig{})
 		require.NoError(t, err)
 		stop := r.run(t)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		_, err = elsewhere.Publish(t.Context(), webhook.Event{OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: rigRoom})
 		require.NoError(t, err)
 		published := time.Now()
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		at := r.times("healthy.example", published)
 		require.Len(t, at, 1)
 		require.LessOrEqual(t, at[0], time.Second)
@@ -206,12 +212,13 @@ func TestOtherProcessesEventsAreFoundByPolling(t *testing.T) {
 }
 
 func TestWakeIsHeard(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		r.wire(t, struct{ webhook.Store }{r.store}, nil, webhook.DispatcherConfig{})
 		r.register(t, rigAdmin, "healthy.example", rigRoom, healthy)
 		stop := r.run(t)
-		time.Sleep(1500 * time.Millisecond) // between two polls
+		pass(1500 * time.Millisecond) // between two polls
 		tx := r.store.Begin()
 		_, err := tx.InsertEventsTx(t.Context(), webhook.InsertParams{Now: time.Now(), Events: []webhook.EventRecord{{
 			ID: uuid.New(), OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: rigRoom, Payload: []byte("{}"),
@@ -227,7 +234,8 @@ func TestWakeIsHeard(t *testing.T) {
 }
 
 func TestRunTwiceIsRefused(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		stop := r.run(t)
 		require.ErrorContains(t, r.dispatcher.Run(t.Context()), "running already")
@@ -238,10 +246,11 @@ func TestRunTwiceIsRefused(t *testing.T) {
 }
 
 func TestShutdownLetsAttemptsEnd(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		r.register(t, rigAdmin, "slow.example", rigRoom, func(*http.Request) (*http.Response, error) {
-			time.Sleep(10 * time.Second)
+			pass(10 * time.Second)
 			return respond(200)
 		})
 		stop := r.run(t)
@@ -256,7 +265,8 @@ func TestShutdownLetsAttemptsEnd(t *testing.T) {
 }
 
 func TestShutdownInterruptsWhatLastsTooLong(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{ShutdownTimeout: 2 * time.Second})
 		r.register(t, rigAdmin, "hanging.example", rigRoom, hang)
 		stop := r.run(t)
@@ -277,10 +287,11 @@ func TestShutdownInterruptsWhatLastsTooLong(t *testing.T) {
 
 // A host's HTTPDoer that ignores its context cannot keep Run from returning.
 func TestShutdownLeavesDeafHTTPDoersBehind(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		r.register(t, rigAdmin, "deaf.example", rigRoom, func(*http.Request) (*http.Response, error) {
-			time.Sleep(time.Hour)
+			pass(time.Hour)
 			return respond(200)
 		})
 		stop := r.run(t)
@@ -289,13 +300,14 @@ func TestShutdownLeavesDeafHTTPDoersBehind(t *testing.T) {
 		start := time.Now()
 		stop()
 		require.Less(t, time.Since(start), time.Minute)
-		time.Sleep(2 * time.Hour) // let it end
+		pass(2 * time.Hour) // let it end
 	})
 }
 
 // A claim that has waited too long for its attempt is given back unused.
 func TestNoAttemptBeginsOnAnOldLease(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		slow := &slowClaims{Store: r.store}
 		r.wire(t, slow, nil, webhook.DispatcherConfig{})
@@ -324,13 +336,14 @@ type slowClaims struct {
 
 func (s *slowClaims) Claim(ctx context.Context, p webhook.ClaimParams) (webhook.ClaimResult, error) {
 	r, err := s.Store.Claim(ctx, p)
-	time.Sleep(time.Duration(s.delay.Load()))
+	pass(time.Duration(s.delay.Load()))
 	return r, err
 }
 
 // A store that fails for a while costs nothing but the time.
 func TestRunOutlivesFailuresOfTheStore(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		s := &failingStore{Store: r.store}
 		r.wire(t, s, nil, webhook.DispatcherConfig{})
@@ -339,18 +352,18 @@ func TestRunOutlivesFailuresOfTheStore(t *testing.T) {
 
 		s.failClaims.Store(true)
 		r.publish(t, "acme", rigRoom, 50)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		calls := s.calls.Load()
 		require.Less(t, calls, int64(60), "the loop backs off")
 		s.failClaims.Store(false)
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		require.Equal(t, 50, r.states(t, rigAdmin)[webhook.DeliverySucceeded])
 
 		s.failFinishes.Store(true) // within the leases
 		r.publish(t, "acme", rigRoom, 50)
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		s.failFinishes.Store(false)
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		stop()
 		require.Equal(t, map[webhook.DeliveryState]int{webhook.DeliverySucceeded: 100}, r.states(t, rigAdmin))
 		require.Len(t, r.times("healthy.example", time.Now()), 100, "what was delivered is recorded, not sent again")
@@ -410,17 +423,18 @@ func TestDeletedWhileARetryIsPending(t *testing.T) {
 }
 
 func TestDeleteAbortsAttemptsInFlight(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		w := r.register(t, rigAdmin, "hanging.example", rigRoom, hang)
 		stop := r.run(t)
 		r.publish(t, "acme", rigRoom, 3)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		start := time.Now()
 		require.NoError(t, r.manager.Delete(t.Context(), rigAdmin, w.ID))
 		require.Less(t, time.Since(start), 100*time.Millisecond)
 		requests := len(r.times("hanging.example", start))
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		stop()
 		require.Len(t, r.times("hanging.example", start), requests, "nothing after Delete has returned")
 		attempts := r.attempts(t, rigAdmin)

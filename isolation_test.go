@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,15 +15,27 @@ import (
 )
 
 // inFlight counts the requests that an answer is serving, and the most at once.
-type inFlight struct{ now, most atomic.Int64 }
+type inFlight struct {
+	now  atomic.Int64
+	mu   sync.Mutex
+	most int64
+}
+
+// peak returns the most at once so far.
+func (f *inFlight) peak() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.most
+}
 
 func (f *inFlight) during(wait time.Duration, answer func(*http.Request) (*http.Response, error)) func(*http.Request) (*http.Response, error) {
 	return func(r *http.Request) (*http.Response, error) {
 		n := f.now.Add(1)
 		defer f.now.Add(-1)
-		for most := f.most.Load(); n > most && !f.most.CompareAndSwap(most, n); most = f.most.Load() {
-		}
-		time.Sleep(wait)
+		f.mu.Lock()
+		f.most = max(f.most, n)
+		f.mu.Unlock()
+		pass(wait)
 		return answer(r)
 	}
 }
@@ -30,7 +43,8 @@ func (f *inFlight) during(wait time.Duration, answer func(*http.Request) (*http.
 // The promise: a webhook that hangs costs the others nothing, from a cold start,
 // with any backlog of its own.
 func TestHangingWebhooksDelayNoOther(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		const hanging = 99 // and one healthy one, all of one organization
 		for i := range hanging {
@@ -41,7 +55,7 @@ func TestHangingWebhooksDelayNoOther(t *testing.T) {
 		r.publish(t, "acme", rigRoom, 500)
 		start := time.Now()
 		stop := r.run(t)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		at := r.times("healthy.example", start)
 		require.Len(t, at, 500)
 		require.Less(t, at[499], 500*time.Millisecond)
@@ -53,7 +67,7 @@ func TestHangingWebhooksDelayNoOther(t *testing.T) {
 		for range 20 {
 			published := time.Now()
 			r.publish(t, "acme", rigRoom, 1)
-			time.Sleep(700 * time.Millisecond)
+			pass(700 * time.Millisecond)
 			at := r.times("healthy.example", published)
 			require.Less(t, at[len(at)-1], 20*time.Millisecond)
 		}
@@ -62,42 +76,45 @@ func TestHangingWebhooksDelayNoOther(t *testing.T) {
 }
 
 func TestSlowStartDoublesWithPromptAnswers(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		var f inFlight
 		r.register(t, rigAdmin, "prompt.example", rigRoom, f.during(100*time.Millisecond, healthy))
 		r.publish(t, "acme", rigRoom, 200)
 		start := time.Now()
 		stop := r.run(t)
-		time.Sleep(50 * time.Millisecond)
+		pass(50 * time.Millisecond)
 		require.Len(t, r.times("prompt.example", start), 1, "one at first")
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		require.Len(t, r.times("prompt.example", start), 3, "then two more")
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		require.Len(t, r.times("prompt.example", start), 200)
-		require.EqualValues(t, 16, f.most.Load(), "and never more than 16")
+		require.EqualValues(t, 16, f.peak(), "and never more than 16")
 		stop()
 	})
 }
 
 func TestSlowAnswersKeepTheCapAtOne(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		var f inFlight
 		r.register(t, rigAdmin, "slow.example", rigRoom, f.during(1100*time.Millisecond, healthy))
 		r.publish(t, "acme", rigRoom, 20)
 		start := time.Now()
 		stop := r.run(t)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Len(t, r.times("slow.example", start), 20)
-		require.EqualValues(t, 1, f.most.Load())
+		require.EqualValues(t, 1, f.peak())
 		stop()
 	})
 }
 
 // A proven webhook that begins to hang loses its cap.
 func TestProvenWebhookFallsBack(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		var hangs atomic.Bool
 		var f inFlight
@@ -109,12 +126,12 @@ func TestProvenWebhookFallsBack(t *testing.T) {
 		}))
 		stop := r.run(t)
 		r.publish(t, "acme", rigRoom, 200)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		hangs.Store(true)
 		r.publish(t, "acme", rigRoom, 200)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		require.LessOrEqual(t, f.now.Load(), int64(16))
-		time.Sleep(20 * time.Second) // the first have timed out
+		pass(20 * time.Second) // the first have timed out
 		require.EqualValues(t, 1, f.now.Load())
 		stop()
 	})
@@ -122,19 +139,20 @@ func TestProvenWebhookFallsBack(t *testing.T) {
 
 // Unproven webhooks share half of the slots: proven ones always find some.
 func TestUnprovenWebhooksLeaveHalfOfTheSlots(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{Slots: 8})
 		r.register(t, rigAdmin, "proven.example", rigRoom, healthy)
 		stop := r.run(t)
 		r.publish(t, "acme", rigRoom, 20)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		var f inFlight
 		for i := range 20 {
 			a := adminOf(fmt.Sprintf("org%d", i))
 			r.register(t, a, fmt.Sprintf("hanging%d.example", i), rigRoom, f.during(0, hang))
 			r.publish(t, a.OrganizationID, rigRoom, 1)
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		require.EqualValues(t, 4, f.now.Load())
 		published := time.Now()
 		r.publish(t, "acme", rigRoom, 1)
@@ -148,11 +166,12 @@ func TestUnprovenWebhooksLeaveHalfOfTheSlots(t *testing.T) {
 // An organization has no more than a quarter of the slots while others wait,
 // and all of them while nobody does.
 func TestOrganizationsShareTheSlots(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{Slots: 16})
 		for i := range 16 {
 			r.register(t, rigAdmin, fmt.Sprintf("big%d.example", i), roomOf(i), func(*http.Request) (*http.Response, error) {
-				time.Sleep(5 * time.Second)
+				pass(5 * time.Second)
 				return respond(200)
 			})
 			r.publish(t, "acme", roomOf(i), 1)
@@ -173,14 +192,15 @@ func TestOrganizationsShareTheSlots(t *testing.T) {
 			began += len(r.times(fmt.Sprintf("big%d.example", i), start))
 		}
 		require.GreaterOrEqual(t, began, 4, "a quarter at least")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, 16, r.states(t, rigAdmin)[webhook.DeliverySucceeded])
 		stop()
 	})
 }
 
 func TestSlotsBoundTheAttemptsInFlight(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{Slots: 4})
 		var f inFlight
 		for i := range 20 {
@@ -190,9 +210,9 @@ func TestSlotsBoundTheAttemptsInFlight(t *testing.T) {
 		for i := range 20 {
 			r.publish(t, "acme", roomOf(i), 20)
 		}
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		require.Equal(t, 400, r.states(t, rigAdmin)[webhook.DeliverySucceeded])
-		require.LessOrEqual(t, f.most.Load(), int64(4))
+		require.LessOrEqual(t, f.peak(), int64(4))
 		stop()
 	})
 }

@@ -73,14 +73,15 @@ func TestManyExhaustedDeliveriesAreOneNotice(t *testing.T) {
 }
 
 func TestNoticesArriveUnderRun(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		var n notifier
 		r := newRig(t, nil, webhook.DispatcherConfig{Notifier: &n})
 		r.register(t, rigAdmin, "failing.example", rigRoom, failing)
 		stop := r.run(t)
 		start := time.Now()
 		r.publish(t, "acme", rigRoom, 1)
-		time.Sleep(16 * time.Hour)
+		pass(16 * time.Hour)
 		stop()
 		require.Len(t, n.notices(), 1)
 		require.Equal(t, 14*time.Hour+46*time.Minute, n.at[0].Sub(start).Truncate(time.Minute))
@@ -90,6 +91,7 @@ func TestNoticesArriveUnderRun(t *testing.T) {
 // A notifier that fails, panics or hangs is tried again, under the same id, and
 // keeps no delivery waiting.
 func TestBrokenNotifiersAreTriedAgainAndDelayNothing(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]func(context.Context) error{
 		"Fails":  func(context.Context) error { return errors.New("mailbox full") },
 		"Panics": func(context.Context) error { panic("no template") },
@@ -98,12 +100,13 @@ func TestBrokenNotifiersAreTriedAgainAndDelayNothing(t *testing.T) {
 			return ctx.Err()
 		},
 		"IgnoresItsContext": func(context.Context) error {
-			time.Sleep(5 * time.Minute)
+			pass(5 * time.Minute)
 			return errors.New("too late")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				var n notifier
 				n.answer = func(ctx context.Context, calls int) error {
 					if calls <= 2 {
@@ -117,13 +120,13 @@ func TestBrokenNotifiersAreTriedAgainAndDelayNothing(t *testing.T) {
 				r.register(t, rigAdmin, "healthy.example", healthyRoom, healthy)
 				stop := r.run(t)
 				r.publish(t, "acme", rigRoom, 1)
-				time.Sleep(10*time.Minute + 10*time.Second) // within the first call
+				pass(10*time.Minute + 10*time.Second) // within the first call
 				require.Len(t, n.notices(), 1)
 				published := time.Now()
 				r.publish(t, "acme", healthyRoom, 1)
 				synctest.Wait()
 				require.Equal(t, []time.Duration{0}, r.times("healthy.example", published))
-				time.Sleep(2 * time.Hour)
+				pass(2 * time.Hour)
 				stop()
 				got := n.notices()
 				require.Len(t, got, 3)
@@ -137,10 +140,11 @@ func TestBrokenNotifiersAreTriedAgainAndDelayNothing(t *testing.T) {
 }
 
 func TestRunOnceIsNotHeldUpForeverByANotifier(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		var n notifier
 		n.answer = func(context.Context, int) error {
-			time.Sleep(time.Hour)
+			pass(time.Hour)
 			return nil
 		}
 		r := newRig(t, nil, webhook.DispatcherConfig{Notifier: &n, Schedule: once(t)})
@@ -148,7 +152,7 @@ func TestRunOnceIsNotHeldUpForeverByANotifier(t *testing.T) {
 		r.publish(t, "acme", rigRoom, 1)
 		_, err := r.dispatcher.RunOnce(t.Context())
 		require.NoError(t, err)
-		time.Sleep(11 * time.Minute)
+		pass(11 * time.Minute)
 		r.publish(t, "acme", rigRoom, 1)
 		start := time.Now()
 		made, err := r.dispatcher.RunOnce(t.Context())
@@ -159,7 +163,7 @@ func TestRunOnceIsNotHeldUpForeverByANotifier(t *testing.T) {
 		_, err = r.dispatcher.RunOnce(t.Context())
 		require.NoError(t, err)
 		require.Zero(t, time.Since(start), "the notifier is still busy")
-		time.Sleep(2 * time.Hour)
+		pass(2 * time.Hour)
 	})
 }
 

@@ -154,7 +154,8 @@ func TestWebhookAtItsBounds(t *testing.T) {
 	f := newFixture(t)
 	w, _, err := f.manager.Create(t.Context(), f.admin, in)
 	require.NoError(t, err)
-	require.Equal(t, in, webhook.WebhookInput{Name: w.Name, Description: w.Description, EndpointURL: w.EndpointURL, Subscriptions: w.Subscriptions})
+	got := webhook.WebhookInput{Name: w.Name, Description: w.Description, EndpointURL: w.EndpointURL, Subscriptions: w.Subscriptions}
+	require.Equal(t, in, got)
 }
 
 func TestWebhookText(t *testing.T) {
@@ -299,4 +300,18 @@ func TestWebhookClone(t *testing.T) {
 	c.Subscriptions[0].Filter["k"] = "changed"
 	c.Subscriptions[1].EventType = "changed"
 	require.Equal(t, fresh(), w)
+}
+
+func TestWebhookEndpointHost(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		endpointURL:                        "receiver.example.com",
+		"https://example.com:8443/a?b=c@d": "example.com",
+		"https://[2001:4860::1]:8443/":     "2001:4860::1",
+		"https://exa mple.com/":            "",
+		"":                                 "",
+	} {
+		w := webhook.Webhook{EndpointURL: url}
+		require.Equal(t, want, w.EndpointHost(), "%q", url)
+	}
 }

@@ -13,7 +13,6 @@ type heap[T any] struct {
 func (h *heap[T]) top() T     { return h.items[0] }
 func (h *heap[T]) len() int   { return len(h.items) }
 func (h *heap[T]) push(x T)   { stdheap.Push((*heapItems[T])(h), x) }
-func (h *heap[T]) pop() T     { return h.remove(0) }
 func (h *heap[T]) fix(at int) { stdheap.Fix((*heapItems[T])(h), at) }
 func (h *heap[T]) remove(at int) T {
 	return stdheap.Remove((*heapItems[T])(h), at).(T)

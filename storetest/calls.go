@@ -270,6 +270,17 @@ func listsStayInsideTheScope(f *fixture) {
 		f.Equal(want.d.ID, attempts[0].DeliveryID)
 	}
 
+	// A store need not take a webhook of no organization. If it does, nobody
+	// sees it.
+	nobodys := f.newWebhook(in(""))
+	if err := f.create(nobodys, 0); err == nil {
+		f.publish(f.event(wantedBy(nobodys)))
+		f.Empty(f.webhooks(webhook.Scope{}, webhook.WebhookQuery{}))
+		f.Empty(f.deliveries(webhook.Scope{}, webhook.DeliveryQuery{}))
+		_, err = f.store.Webhook(f.ctx(), webhook.Scope{}, nobodys.ID)
+		f.ErrorIs(err, webhook.ErrNotFound)
+	}
+
 	// An event is no record of a list: a foreign one selects nothing.
 	f.Empty(f.deliveries(theirs, webhook.DeliveryQuery{EventID: d.EventID}))
 	f.Len(f.deliveries(ours, webhook.DeliveryQuery{EventID: d.EventID}), 1)

@@ -354,6 +354,7 @@ func aFurtherEventIsADuplicate(f *fixture) {
 	// Whatever else it says, and also when the first one has been delivered.
 	different := f.event(keyed("key"), ofType(transcripts.EventType), about(hall))
 	for _, further := range []webhook.EventRecord{f.event(keyed("key")), different, f.event(keyed("key"))} {
+		f.True(f.publish(first)[0].Duplicate) // the very same, which is no conflict
 		got := f.publish(further)[0]
 		f.True(got.Duplicate)
 		f.Equal(first.ID, got.EventID)

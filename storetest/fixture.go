@@ -56,7 +56,12 @@ func newFixture(t *testing.T, store webhook.Store) *fixture {
 	}
 }
 
-func (f *fixture) ctx() context.Context { return f.t.Context() }
+// ctx bounds one call, so that one that waits for ever fails its own subtest.
+func (f *fixture) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(f.t.Context(), 30*time.Second)
+	f.t.Cleanup(cancel)
+	return ctx
+}
 
 // pass moves the present.
 func (f *fixture) pass(d time.Duration) { f.now = f.now.Add(d) }

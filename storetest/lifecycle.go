@@ -513,6 +513,7 @@ func cancelOneInFlight(f *fixture) {
 		f.Equal([]webhook.Attempt{out.Attempt}, f.log(d))
 		f.ErrorIs(f.cancel(d), webhook.ErrConflict)
 	}
+
 	// Nor does it go on when nobody reports, or the attempt is not made.
 	d := f.deliverOne(w)
 	c, claimed := f.claimOf(d), f.now

@@ -45,7 +45,7 @@ func (f *fixture) nextNotice() webhook.NoticeClaim {
 func oneOpenNoticeCountsThemAll(f *fixture) {
 	f.Zero(f.noticeDue())
 	w := f.webhook(func(w *webhook.Webhook) {
-		w.Name, w.EndpointURL = "Archive 😀", "https://archive.example/in?token=hidden"
+		w.Name, w.EndpointURL = "Archive 😀", "https://archive.example:8443/in?token=hidden"
 		w.Subscriptions = []webhook.Subscription{messages, transcripts}
 	})
 	first := f.exhaustOne(w)

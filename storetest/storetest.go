@@ -25,7 +25,7 @@
 // go test's flag -parallel says, so a store that needs connections of its own
 // may need a small number there.
 //
-// The suite waits for nothing and reads no clock. Every moment is an argument,
+// Run waits for nothing and reads no clock. Every moment is an argument,
 // most of them on 1 January 2026, some in 2001 and in 2101. Where a store may
 // let rows follow later, what reads show is checked both at once and after
 // Sweep.

@@ -194,7 +194,7 @@ func duplicatesSpoilNothing(f *txFixture) {
 
 	takenID, takenKey, good := f.event(), f.event(keyed("key")), f.event(keyed("new"))
 	takenID.ID = stored.ID
-	sameID, sameKey, last := f.event(), f.event(keyed("new")), f.event()
+	sameID, sameKey, last := f.event(), f.event(keyed("new")), f.event(keyed("New"))
 	sameID.ID = good.ID
 
 	// Alone, in one call, and after what the transaction itself has stored.

@@ -17,8 +17,9 @@ import (
 //	           held        pending or held ── cancel, edit, delete ─▶ cancelled
 type DeliveryState string
 
-// The states of a delivery. While an attempt is in flight the delivery stays
-// pending, and LeasedUntil is set.
+// The states of a delivery. While an attempt is in flight LeasedUntil is set;
+// the state stays pending, unless it has been decided meanwhile that the
+// delivery is to be held or cancelled.
 const (
 	DeliveryPending   DeliveryState = "pending"
 	DeliveryHeld      DeliveryState = "held"      // kept, not attempted: the webhook is or was inactive
@@ -121,10 +122,8 @@ type Attempt struct {
 	ResponseTruncated bool
 }
 
-// Texts of attempts that nobody reported, the same in every store.
-const (
-	interruptedText = "the sender stopped before it could record an answer"
-)
+// interruptedText is the error of attempts that nobody reported.
+const interruptedText = "the sender stopped before it could record an answer"
 
 // Interrupted returns the log row of an attempt whose lease ran out: what is
 // known of it, when it was claimed and when its lease ended.

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -62,4 +63,28 @@ type Notice struct {
 // tried again later, under the same ID; so a notice may arrive twice.
 type Notifier interface {
 	Notify(ctx context.Context, n Notice) error
+}
+
+// LogNotifier is a [Notifier] that writes each notice as one Warn line, for
+// hosts whose people watch the log. It never fails.
+type LogNotifier struct {
+	log *slog.Logger
+}
+
+// NewLogNotifier returns a notifier that writes to l, or nowhere if l is nil.
+func NewLogNotifier(l *slog.Logger) *LogNotifier { return &LogNotifier{log: loggerOrSilent(l)} }
+
+// Notify writes the line.
+func (n *LogNotifier) Notify(ctx context.Context, x Notice) error {
+	attrs := []slog.Attr{
+		slog.String("kind", string(x.Kind)), slog.String("notice_id", x.ID.String()),
+		slog.String("organization_id", x.OrganizationID), slog.String("webhook_id", x.WebhookID.String()),
+		slog.String("webhook_name", x.WebhookName), slog.String("endpoint_host", x.EndpointHost),
+		slog.Int("deliveries", x.Deliveries), slog.Any("event_types", x.EventTypes),
+		slog.Time("first_at", x.FirstAt), slog.Time("last_at", x.LastAt),
+		slog.Int("last_status_code", x.LastStatusCode), slog.String("last_error_class", string(x.LastErrorClass)),
+		slog.String("last_error", x.LastError),
+	}
+	n.log.LogAttrs(ctx, slog.LevelWarn, "webhook: deliveries have failed for good", attrs...)
+	return nil
 }

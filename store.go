@@ -34,15 +34,15 @@ import (
 // exist in an organization; one more is a [ValidationErrors] for "webhooks".
 //
 // S6. An update succeeds only at the stored Version, and adds 1; otherwise
-// ErrConflict. It cancels unfinished deliveries of events that the new
-// subscriptions no longer ask for ([Webhook.Subscribes]).
+// ErrConflict. It cancels, as S21 does, unfinished deliveries of events that the
+// new subscriptions no longer ask for ([Webhook.Subscribes]).
 //
 // S7. InsertEvents takes many events; each has its own result or error, and
 // goes in with all its deliveries or not at all. A webhook of the event's
 // organization gets one delivery if any of its subscriptions matches
 // ([Webhook.Matches]): pending and due at Now if it is active, held if
 // inactive. With Only, that webhook alone gets one, whatever its
-// subscriptions. An event without deliveries is stored only if it has an
+// subscriptions; if it is missing, the event's error is ErrNotFound. An event without deliveries is stored only if it has an
 // idempotency key. With Lease, rows whose webhook Lease.Take accepts are
 // inserted leased and come back as claims. InsertEventsTx does the same inside
 // the host's transaction, refuses Lease, and neither retries nor spoils the
@@ -73,21 +73,24 @@ import (
 // pending, or failed with its notice; held or cancelled where S14 says so.
 //
 // S12. Release ends a lease without an attempt: the attempt is given back and
-// the delivery is due at the given time. A stale token gives ErrLeaseLost.
+// the delivery is due at the given time, unless S14 or S21 has decided about
+// it. A stale token gives ErrLeaseLost.
 //
-// S13. Nothing is claimed before it is due, nor while a lease on it lives.
+// S13. Nothing is claimed before it is due, nor while a lease on it lives, nor
+// between the end of a lease and its settling. At DueAt a delivery is due; at
+// LeasedUntil a lease has run out.
 //
 // S14. Deactivating or deleting a webhook takes effect in one step. From then
 // on no claim returns its deliveries, not even ones inserted by transactions
 // that commit later, and reads show those as held or cancelled, one whose
 // attempt is in flight too. Rows may follow in batches, by Sweep. A leased row
 // stays leased until it is finished or settled: its attempt is logged, and the
-// delivery is then held (if another attempt was left) or cancelled (whatever the
-// outcome). Leased counts the live
-// leases of a webhook, also of a deleted one. A deleted webhook is missing from
-// every read, but its deliveries and attempts stay readable. Reactivating
-// without Resume leaves held deliveries held; with Resume they become pending,
-// due when they were, or at Now if that has passed.
+// delivery is then held (if another attempt was left) or cancelled (whatever
+// the outcome), which is when it is finished. Leased counts the live leases of
+// a webhook, also of a deleted one. A deleted webhook is missing from every
+// read, but its deliveries and attempts stay readable. Reactivating without
+// Resume leaves held deliveries held; with Resume, which an active webhook takes
+// too, they become pending, due when they were, or at Now if that has passed.
 //
 // S15. Lists are newest first, in pages of at most the query's limit, with
 // cursors bound to scope and query ([StartOf], [NextCursor]). Any other cursor
@@ -100,8 +103,8 @@ import (
 //
 // S17. Purge deletes, in batches, what is older than the given times: payloads
 // and attempts of finished deliveries, finished deliveries themselves with their
-// attempts, then events that no delivery refers to, which frees their
-// idempotency keys. Pending deliveries are never purged; held ones created
+// attempts, then events inserted before DeliveriesBefore that no delivery refers
+// to, which frees their idempotency keys. Pending deliveries are never purged; held ones created
 // before HeldBefore are cancelled and counted.
 //
 // S18. Every method is safe for concurrent use. Errors carry no secret and no

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,12 +33,14 @@ func (d *Dispatcher) fly(f *flight) landing {
 		d.log.Error("webhook: a secret did not open; nothing was sent", "webhook_id", c.WebhookID, "delivery_id", c.DeliveryID)
 		return release(now.Add(unsealedDelay))
 	}
-	a, v := d.attempt(f)
+	ctx := d.tracer.AttemptStarted(f.ctx, AttemptStarted{Claim: *c})
+	a, v := d.attempt(ctx, f)
 	out := &FinishedAttempt{Token: c.Token, Attempt: a, State: DeliverySucceeded}
 	if a.Outcome != OutcomeSucceeded {
 		out.State, out.DueAt = d.cfg.Schedule.After(c.Attempt, d.clock.Now(), c.Test)
 	}
 	d.logAttempt(&a, out)
+	d.tracer.AttemptEnded(ctx, AttemptEnded{Attempt: a, State: out.State, DueAt: out.DueAt, Lag: a.StartedAt.Sub(c.DueAt)})
 	return landing{finished: out, verdict: v}
 }
 
@@ -49,20 +50,23 @@ func (d *Dispatcher) logAttempt(a *Attempt, out *FinishedAttempt) {
 		slog.String("delivery_id", a.DeliveryID.String()), slog.String("event_id", a.EventID.String()),
 		slog.String("event_type", string(a.EventType)), slog.Int("attempt", a.Number),
 		slog.String("outcome", string(a.Outcome)), slog.Int("status_code", a.StatusCode),
-		slog.Duration("duration", a.Duration), slog.String("state", string(out.State)),
+		slog.Duration("duration", a.Duration),
 	}
 	if a.ErrorClass != "" {
 		attrs = append(attrs, slog.String("error_class", string(a.ErrorClass)), slog.String("error", a.Error))
 	}
-	if !out.DueAt.IsZero() {
-		attrs = append(attrs, slog.Time("due_at", out.DueAt))
+	if a.Error != errAborted.Error() { // else it is cancelled
+		attrs = append(attrs, slog.String("next_state", string(out.State)))
+		if !out.DueAt.IsZero() {
+			attrs = append(attrs, slog.Time("next_due_at", out.DueAt))
+		}
 	}
 	d.log.LogAttrs(context.Background(), slog.LevelInfo, "webhook: attempt", attrs...)
 }
 
 // attempt sends one request and describes what happened. A panic in the
 // HTTPDoer is a failed attempt, not the end of the process.
-func (d *Dispatcher) attempt(f *flight) (a Attempt, v verdict) {
+func (d *Dispatcher) attempt(ctx context.Context, f *flight) (a Attempt, v verdict) {
 	c := &f.claim
 	a = Attempt{
 		DeliveryID: c.DeliveryID, EventID: c.EventID, WebhookID: c.WebhookID, OrganizationID: c.OrganizationID,
@@ -78,7 +82,7 @@ func (d *Dispatcher) attempt(f *flight) (a Attempt, v verdict) {
 		}
 		a.Duration = time.Since(began)
 	}()
-	ctx, cancel := context.WithDeadline(f.ctx, began.Add(min(d.cfg.AttemptTimeout, time.Until(f.leaseEnd))))
+	ctx, cancel := context.WithDeadline(ctx, began.Add(min(d.cfg.AttemptTimeout, time.Until(f.leaseEnd))))
 	defer cancel()
 	t := &trace{began: began}
 	req, err := d.request(httptrace.WithClientTrace(ctx, t.hooks()), c)
@@ -89,7 +93,7 @@ func (d *Dispatcher) attempt(f *flight) (a Attempt, v verdict) {
 	}
 	resp, err := d.cfg.HTTPDoer.Do(req) //nolint:bodyclose // readExcerpt closes it
 	if err == nil && resp == nil {
-		err = errors.New("the HTTPDoer returned neither a response nor an error")
+		panic("neither a response nor an error") // as of any other fault of the HTTPDoer
 	}
 	var bodyErr error
 	if err == nil {

@@ -290,7 +290,7 @@ func TestAttemptSurvivesTheHTTPDoer(t *testing.T) {
 		text  string
 	}{
 		"Panics":  {func(*http.Request) (*http.Response, error) { panic("10.0.0.1") }, webhook.ErrorInternal, "internal error of the sender"},
-		"Nothing": {func(*http.Request) (*http.Response, error) { return nil, nil }, webhook.ErrorConnect, "no connection to the endpoint"},
+		"Nothing": {func(*http.Request) (*http.Response, error) { return nil, nil }, webhook.ErrorInternal, "internal error of the sender"},
 		"Fails":   {func(*http.Request) (*http.Response, error) { return nil, errors.New("10.0.0.1") }, webhook.ErrorConnect, "no connection to the endpoint"},
 		"NoName": {func(*http.Request) (*http.Response, error) {
 			return nil, &net.DNSError{Err: "no such host", Name: "x", Server: "10.0.0.1:53", IsNotFound: true}

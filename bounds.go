@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -46,14 +47,23 @@ func checkText(faults *ValidationErrors, field, s string, maxChars int, allowed 
 	}
 }
 
-// isInvisible names the characters that take no room but are not joiners,
-// which several scripts and emoji need.
+// isInvisible names the characters that take no room or show nothing, but for
+// the joiners, which several scripts and emoji need.
 func isInvisible(r rune) bool {
 	switch r {
-	case '\u00AD', '\u200B', '\u2028', '\u2029', '\u2060', '\uFEFF':
+	case '\u200C', '\u200D':
+		return false
+	case '\u00AD', '\u200B', '\u2028', '\u2029', '\u2060', '\u2800', '\uFEFF':
 		return true
 	}
-	return r >= 0xFFF9 && r <= 0xFFFB || r >= 0xE0000 && r <= 0xE007F
+	return unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) || r >= 0xFFF9 && r <= 0xFFFB || r >= 0xE0000 && r <= 0xE007F
+}
+
+// checkTime reports a time that not every store can keep.
+func checkTime(faults *ValidationErrors, field string, t time.Time) {
+	if y := t.UTC().Year(); y < 1 || y > 9999 {
+		faults.add(field, "must be in the years 1 to 9999")
+	}
 }
 
 // checkID reports what is wrong with an identifier or key that a host chose:

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -80,14 +81,14 @@ func (q WebhookQuery) page() (string, int, any) {
 func (q DeliveryQuery) page() (string, int, any) {
 	c, l := q.Cursor, q.Limit
 	q.Cursor, q.Limit = "", 0
-	q.Since, q.Before = q.Since.UTC().Round(0), q.Before.UTC().Round(0)
+	q.Since, q.Before = q.Since.UTC(), q.Before.UTC()
 	return c, l, q
 }
 
 func (q AttemptQuery) page() (string, int, any) {
 	c, l := q.Cursor, q.Limit
 	q.Cursor, q.Limit = "", 0
-	q.Since, q.Before = q.Since.UTC().Round(0), q.Before.UTC().Round(0)
+	q.Since, q.Before = q.Since.UTC(), q.Before.UTC()
 	return c, l, q
 }
 
@@ -171,13 +172,29 @@ func checkQuery(q Query) error {
 	}
 	var since, before time.Time
 	switch r := rest.(type) {
+	case WebhookQuery:
+		checkID(&faults, "event_type", string(r.EventType), false)
+		checkEnum(&faults, "status", r.Status, StatusActive, StatusInactive)
 	case DeliveryQuery:
 		since, before = r.Since, r.Before
+		checkID(&faults, "event_type", string(r.EventType), false)
+		checkEnum(&faults, "state", r.State, DeliveryPending, DeliveryHeld, DeliverySucceeded, DeliveryFailed, DeliveryCancelled)
 	case AttemptQuery:
 		since, before = r.Since, r.Before
+		checkID(&faults, "event_type", string(r.EventType), false)
+		checkEnum(&faults, "outcome", r.Outcome, OutcomeSucceeded, OutcomeFailed, OutcomeInterrupted, OutcomeLate)
 	}
+	checkTime(&faults, "since", since)
+	checkTime(&faults, "before", before)
 	if !since.IsZero() && !before.IsZero() && !since.Before(before) {
 		faults.add("since", "must be earlier than before")
 	}
 	return faults.err()
+}
+
+// checkEnum reports a filter that could match nothing.
+func checkEnum[E ~string](faults *ValidationErrors, field string, got E, known ...E) {
+	if got != "" && !slices.Contains(known, got) {
+		faults.add(field, fmt.Sprintf("must be one of %q, or empty", known))
+	}
 }

@@ -64,7 +64,7 @@ type Outcome string
 const (
 	OutcomeSucceeded   Outcome = "succeeded"   // a 2xx status
 	OutcomeFailed      Outcome = "failed"      // anything else; see ErrorClass
-	OutcomeInterrupted Outcome = "interrupted" // its dispatcher did not report before the lease ran out
+	OutcomeInterrupted Outcome = "interrupted" // no answer: the lease ran out, the dispatcher stopped, or the webhook was deleted
 	OutcomeLate        Outcome = "late"        // interrupted, and reported afterwards: the rest of the row is what happened
 )
 

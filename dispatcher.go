@@ -38,19 +38,24 @@ const (
 // DispatcherConfig configures [NewDispatcher]. The zero value works.
 type DispatcherConfig struct {
 	// Logger receives one Info line for each attempt, Warn for what was
-	// overcome, Error for what needs a person. Defaults to silence.
+	// overcome, Error for what needs a person. Debug has the raw error of each
+	// failed attempt, with addresses and URLs. Defaults to silence.
 	Logger *slog.Logger
 
 	// Notifier tells people about exhausted deliveries. Defaults to none:
 	// their notices wait in the store.
 	Notifier Notifier
 
+	// Tracer is told of what happens, for spans and metrics. Defaults to none.
+	Tracer Tracer
+
 	// HTTPDoer sends the requests. Defaults to NewHTTPClient for Slots; read
 	// [HTTPDoer] before you set it. http.DefaultClient is refused.
 	HTTPDoer HTTPDoer
 
 	// Clock decides what is due. Defaults to the system's clock. A clock that
-	// is moved by hand goes with RunOnce; for Run, use testing/synctest.
+	// is moved by hand goes with RunOnce; for Run, use testing/synctest and an
+	// HTTPDoer without sockets.
 	Clock Clock
 
 	// Schedule is the waits between attempts. Defaults to DefaultSchedule.
@@ -94,6 +99,7 @@ type Dispatcher struct {
 	cfg    DispatcherConfig
 	clock  Clock
 	log    *slog.Logger
+	tracer Tracer
 	slots  *slots
 	ledger *ledger
 
@@ -131,7 +137,8 @@ func NewDispatcher(s DispatcherStore, cfg DispatcherConfig) (*Dispatcher, error)
 	}
 	d := &Dispatcher{
 		store: s, cfg: cfg, clock: clockOr(cfg.Clock, nil), log: loggerOrSilent(cfg.Logger),
-		slots: newSlots(cfg.Slots), ledger: newLedger(),
+		tracer: tracerOrNop(cfg.Tracer, cfg.Logger),
+		slots:  newSlots(cfg.Slots), ledger: newLedger(),
 		woken: make(chan struct{}, 1), freed: make(chan struct{}, 1), told: make(chan struct{}, 1),
 	}
 	return d, nil
@@ -410,7 +417,9 @@ func (d *Dispatcher) cycle(ctx, flightCtx context.Context) (progress bool, next 
 // settle deals with leases that ran out.
 func (d *Dispatcher) settle(ctx context.Context) error {
 	for more := true; more; {
+		began := time.Now()
 		r, err := d.store.Settle(ctx, SettleParams{Now: storedTime(d.clock.Now()), Schedule: d.cfg.Schedule, Limit: batchLimit})
+		d.tracer.Settled(ctx, SettleCall{Settled: r.Settled, Duration: time.Since(began), Err: err})
 		if err != nil {
 			return fmt.Errorf("settle: %w", err)
 		}
@@ -442,8 +451,10 @@ func (d *Dispatcher) claim(ctx, flightCtx context.Context, offer func() ClaimPar
 	defer cancel()
 	p := offer()
 	p.Now, p.LeaseFor = storedTime(d.clock.Now()), d.cfg.LeaseFor
-	leaseEnd := time.Now().Add(p.LeaseFor) // counted from before the call: never too late
+	began := time.Now()
 	r, err := d.store.Claim(ctx, p)
+	d.tracer.Claimed(ctx, ClaimCall{Claims: len(r.Claims), NextDue: r.NextDue, Duration: time.Since(began), Err: err})
+	leaseEnd := began.Add(p.LeaseFor) // counted from before the call: never too late
 	flights := d.slots.register(flightCtx, r.Claims, p, leaseEnd)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("claim: %w", err)

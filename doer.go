@@ -6,7 +6,9 @@ import "net/http"
 //
 // The client that [NewHTTPClient] returns keeps attempts away from addresses
 // that are not public, follows no redirects and bounds what it reads. A host
-// that brings its own HTTPDoer takes over all three duties. Do must honour the
+// that brings its own HTTPDoer takes over all three duties; to add something,
+// wrap the library's client. An error that says nothing of its kind is logged as
+// [ErrorConnect]. Do must honour the
 // request's context: an attempt's slot is not free until Do has returned.
 // Implementations must be safe for concurrent use.
 type HTTPDoer interface {

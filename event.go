@@ -37,7 +37,8 @@ type Event struct {
 	// OccurredAt is the payload's timestamp. Defaults to the time of Publish.
 	OccurredAt time.Time
 
-	// Data is any JSON value; a json.RawMessage is sent byte for byte as it is.
+	// Data is any JSON value; a json.RawMessage is sent byte for byte as it is,
+	// and nil as null.
 	Data any
 
 	// IdempotencyKey makes publishing repeatable: within an organization, the
@@ -79,9 +80,7 @@ func newRecord(e Event, c *Catalog, test bool, maxPayload int) (EventRecord, err
 		}
 	}
 	checkAttributes(&faults, "attributes", e.Attributes)
-	if y := e.OccurredAt.UTC().Year(); y < 1 || y > 9999 {
-		faults.add("occurred_at", "must be in the years 1 to 9999")
-	}
+	checkTime(&faults, "occurred_at", e.OccurredAt)
 	checkID(&faults, "idempotency_key", e.IdempotencyKey, false)
 	data, err := encodeJSON(e.Data)
 	if err != nil {

@@ -2,10 +2,12 @@ package webhook_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -152,4 +154,31 @@ func TestFailingEndpointIsTriedAgain(t *testing.T) {
 	require.Len(t, received, 3)
 	require.True(t, received[2].Verified)
 	require.Equal(t, 6*time.Minute, clock.Now().Sub(start)) // 1 m and 5 m
+}
+
+// A receiver on localhost, for development.
+func Example_localhost() {
+	store, certificate := memstore.New(), []byte("…")
+
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(certificate) // cert.pem
+	client, err1 := webhook.NewHTTPClient(webhook.TransportConfig{AllowedPrefixes: loopback, RootCAs: roots})
+	disp, err2 := webhook.NewDispatcher(store, webhook.DispatcherConfig{HTTPDoer: client})
+	mgr, err3 := webhook.NewManager(store, webhook.ManagerConfig{Dispatcher: disp, AllowedPrefixes: loopback})
+	if err := errors.Join(err1, err2, err3); err != nil {
+		log.Fatal(err)
+	}
+
+	_, _, err := mgr.Create(context.Background(),
+		webhook.Actor{ID: "ada", OrganizationID: "acme", Role: webhook.RoleAdmin},
+		webhook.WebhookInput{
+			Name: "Local", EndpointURL: "https://localhost:8443/in",
+			Subscriptions: []webhook.Subscription{{
+				Subject:   webhook.Subject{Type: webhook.SubjectRoom, ID: "3f0c9d1e-8f5b-4c55-9b0e-0f4d2c7a9b11"},
+				EventType: webhook.EventMessageSent,
+			}},
+		})
+	fmt.Println(err)
+	// Output: <nil>
 }

@@ -140,7 +140,13 @@ func (d *Dispatcher) recordWithRetry(ctx context.Context, batch []landing) {
 
 // record writes landings to the store. What has been written is taken out of
 // the batch, so that it can be given again after an error.
-func (d *Dispatcher) record(ctx context.Context, batch []landing) error {
+func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
+	call := RecordCall{}
+	began := time.Now()
+	defer func() {
+		call.Duration, call.Err = time.Since(began), err
+		d.tracer.Recorded(ctx, call)
+	}()
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	finish := FinishParams{Now: storedTime(d.clock.Now())}
@@ -160,8 +166,10 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) error {
 		if err != nil {
 			return err
 		}
+		call.Finished = len(finish.Outcomes)
 		for i, err := range r.Errs {
 			if err != nil {
+				call.Lost++
 				a := &finish.Outcomes[i].Attempt
 				d.log.Warn("webhook: an attempt was reported after its lease", "delivery_id", a.DeliveryID, "attempt", a.Number, "error", err)
 			}
@@ -177,6 +185,7 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) error {
 		if _, err := d.store.Release(ctx, release); err != nil {
 			return err
 		}
+		call.Released = len(release.Claims)
 	}
 	return nil
 }

@@ -239,7 +239,7 @@ func (m *Manager) Update(ctx context.Context, a Actor, id uuid.UUID, ch WebhookC
 //
 // It returns ErrStillInFlight if ctx ends, or the store fails, while it waits:
 // the deletion stands all the same. Without a deadline it waits no longer than
-// leases last.
+// leases last by the Clock, which for one that is moved by hand may be for ever.
 func (m *Manager) Delete(ctx context.Context, a Actor, id uuid.UUID) error {
 	scope, err := mayChange(a)
 	if err != nil {
@@ -297,7 +297,7 @@ func (m *Manager) Webhooks(ctx context.Context, a Actor, q WebhookQuery) (Page[W
 // query names a webhook that the organization never had; a deleted one's
 // deliveries stay until retention takes them.
 func (m *Manager) Deliveries(ctx context.Context, a Actor, q DeliveryQuery) (Page[Delivery], error) {
-	return list(ctx, a, q, m.store.Deliveries, nil)
+	return list(ctx, a, q, m.store.Deliveries, func(d *Delivery) { d.Payload = nil })
 }
 
 // Attempts lists the delivery log, newest first: every request that was made,
@@ -352,6 +352,12 @@ func (m *Manager) Delivery(ctx context.Context, a Actor, id uuid.UUID) (Delivery
 func (m *Manager) Counters(ctx context.Context, a Actor, q CounterQuery) ([]Counter, error) {
 	scope, _, err := mayRead(a)
 	if err != nil {
+		return nil, err
+	}
+	var faults ValidationErrors
+	checkTime(&faults, "since", q.Since)
+	checkTime(&faults, "before", q.Before)
+	if err := faults.err(); err != nil {
 		return nil, err
 	}
 	cs, err := m.store.Counters(ctx, scope, q)
@@ -413,8 +419,12 @@ func (m *Manager) Recover(ctx context.Context, a Actor, webhookID uuid.UUID, sin
 	if err != nil {
 		return Recovery{}, err
 	}
-	now := m.now()
-	p := RecoverParams{Scope: scope, WebhookID: webhookID, Since: storedTime(since), Until: now, Limit: recoverBatch, Now: now}
+	var faults ValidationErrors
+	checkTime(&faults, "since", since)
+	if err := faults.err(); err != nil {
+		return Recovery{}, err
+	}
+	p := RecoverParams{Scope: scope, WebhookID: webhookID, Since: storedTime(since), Limit: recoverBatch, Now: m.now()}
 	var done Recovery
 	for {
 		r, err := m.store.Recover(ctx, p)
@@ -428,7 +438,7 @@ func (m *Manager) Recover(ctx context.Context, a Actor, webhookID uuid.UUID, sin
 		if !r.More {
 			return done, nil
 		}
-		p.After, p.Now = r.Next, m.now()
+		p.After, p.Until, p.Now = r.Next, r.Until, m.now()
 	}
 }
 

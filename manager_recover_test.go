@@ -327,6 +327,32 @@ func TestRecoverWorksInBatches(t *testing.T) {
 	require.Len(t, f.deliveries(t, w.ID), 10)
 }
 
+func TestRecoverDoesNotChaseItsOwn(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	w := f.createWebhook(t, endpointURL)
+	for range 5 {
+		f.publish(t)
+	}
+	require.Equal(t, 5, f.fail(t))
+	batches := 0
+	f.spy(t).before = func(method string, params any) error {
+		if method != "Recover" {
+			return nil
+		}
+		f.fail(t) // what the batches before have added, though no time has passed
+		params.(*webhook.RecoverParams).Limit = 2
+		if batches++; batches > 10 {
+			return errBoom
+		}
+		return nil
+	}
+	got, err := f.manager.Recover(t.Context(), f.admin, w.ID, time.Time{})
+	require.NoError(t, err)
+	require.Equal(t, webhook.Recovery{Redelivered: 5}, got)
+	require.Len(t, f.deliveries(t, w.ID), 10)
+}
+
 func TestRecoverKeepsTheOrderOfTheEvents(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

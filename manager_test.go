@@ -384,6 +384,17 @@ func TestNewManagerRefuses(t *testing.T) {
 	require.Nil(t, m)
 }
 
+func TestClocksDefaultToTheDispatchers(t *testing.T) {
+	t.Parallel()
+	clocked := newFixture(t)
+	f := &fixture{store: clocked.store}
+	f.assemble(t, nil, clocked.dispatcher(t, answers(http.StatusOK, "")))
+	w := f.createWebhook(t, endpointURL)
+	require.Equal(t, clocked.clock.Now(), w.CreatedAt)
+	f.publish(t)
+	require.Equal(t, clocked.clock.Now(), f.deliveries(t, w.ID)[0].CreatedAt)
+}
+
 func TestAllowedPrefixes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

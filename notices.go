@@ -81,7 +81,9 @@ func (d *Dispatcher) passOnNotices(ctx context.Context) (next time.Time, err err
 
 // passOn gives one notice to the notifier and records whether it was sent.
 func (d *Dispatcher) passOn(ctx context.Context, c NoticeClaim) error {
+	began := time.Now()
 	err := d.notify(ctx, c.Notice)
+	d.tracer.NoticePassedOn(ctx, NoticeCall{Notice: c.Notice, Attempt: c.Attempt, Duration: time.Since(began), Err: err})
 	now := storedTime(d.clock.Now())
 	done := FinishNoticeParams{Now: now, WebhookID: c.Notice.WebhookID, Token: c.Token, Sent: err == nil}
 	if err != nil {

@@ -16,13 +16,17 @@ type PublisherConfig struct {
 	// processes' dispatchers find the deliveries by themselves.
 	Dispatcher *Dispatcher
 
-	// Catalog says which event and subject types exist. Defaults to
-	// DefaultCatalog.
+	// Catalog says which event and subject types exist; the Manager needs the
+	// same. Defaults to DefaultCatalog, which knows rooms and spaces only.
 	Catalog *Catalog
 
 	// Clock tells when an event was published. Defaults to the Dispatcher's
 	// clock, or without one to the system's.
 	Clock Clock
+
+	// Tracer is told of what is published. Defaults to the Dispatcher's, or
+	// without one to none.
+	Tracer Tracer
 
 	// MaxPayloadBytes bounds the request body. Defaults to 256 KiB; negative
 	// is an error.
@@ -35,6 +39,7 @@ type Publisher struct {
 	dispatcher *Dispatcher
 	catalog    *Catalog
 	clock      Clock
+	tracer     Tracer
 	maxPayload int
 	ids        IDSource
 }
@@ -63,10 +68,14 @@ func NewPublisher(w EventWriter, cfg PublisherConfig) (*Publisher, error) {
 	if cfg.MaxPayloadBytes == 0 {
 		cfg.MaxPayloadBytes = DefaultMaxPayloadBytes
 	}
-	return &Publisher{
+	p := &Publisher{
 		w: w, dispatcher: cfg.Dispatcher, catalog: catalogOrDefault(cfg.Catalog), clock: clockOr(cfg.Clock, cfg.Dispatcher),
-		maxPayload: cfg.MaxPayloadBytes,
-	}, nil
+		tracer: tracerOrNop(cfg.Tracer, nil), maxPayload: cfg.MaxPayloadBytes,
+	}
+	if cfg.Tracer == nil && cfg.Dispatcher != nil {
+		p.tracer = cfg.Dispatcher.tracer
+	}
+	return p, nil
 }
 
 // Publish stores an event with one delivery for each webhook of its
@@ -89,36 +98,46 @@ func (p *Publisher) Publish(ctx context.Context, e Event) (Published, error) {
 // being stored. The error is the store's, and then also that of every event
 // that was not refused before.
 func (p *Publisher) PublishMany(ctx context.Context, events []Event) ([]PublishResult, error) {
-	params, results, at := p.prepare(events)
-	if len(params.Events) == 0 {
-		return results, nil
+	insert := p.w.InsertEvents
+	if p.dispatcher != nil {
+		insert = func(ctx context.Context, params InsertParams) (InsertResult, error) {
+			return p.dispatcher.handOff(ctx, p.w, params)
+		}
 	}
-	var inserted InsertResult
-	var err error
-	if p.dispatcher == nil {
-		inserted, err = p.w.InsertEvents(ctx, params)
-	} else {
-		inserted, err = p.dispatcher.handOff(ctx, p.w, params)
-	}
-	return p.report(results, at, inserted, err)
+	return p.publish(ctx, insert, events)
 }
 
-// PublishTx stores an event inside the host's transaction: it is delivered if
-// and only if the transaction commits. w is what the store's WithTx or Begin
-// returned. Errors are those of Publish, and leave the transaction usable.
+// publish validates and encodes events, inserts those that pass, and says what
+// became of each.
+func (p *Publisher) publish(
+	ctx context.Context, insert func(context.Context, InsertParams) (InsertResult, error), events []Event,
+) (results []PublishResult, err error) {
+	began := time.Now()
+	params, results, at := p.prepare(events)
+	if len(params.Events) > 0 {
+		var inserted InsertResult
+		inserted, err = insert(ctx, params)
+		results, err = p.report(results, at, inserted, err)
+	}
+	p.tracer.Published(ctx, Publication{Results: results, Duration: time.Since(began), Err: err})
+	return results, err
+}
+
+// PublishTx stores an event inside a transaction of the host: it is delivered if
+// and only if the transaction commits. w is a transaction of the store; of
+// memstore, what Begin returned. Errors are those of Publish, and leave the
+// transaction usable.
 //
-// A dispatcher of this process looks for the event for about a second; a host
-// may call its Wake after the commit.
+// Nobody tells the dispatcher of a commit: that of this process looks for the
+// event for about a second, and then as often as for other processes' events. A
+// host may call its Wake after the commit. (memstore wakes it by itself.)
 func (p *Publisher) PublishTx(ctx context.Context, w TxWriter, e Event) (Published, error) {
 	if w == nil {
 		return Published{}, errors.New("webhook: publish: the transaction is nil")
 	}
-	params, results, at := p.prepare([]Event{e})
-	if len(params.Events) > 0 {
-		inserted, err := w.InsertEventsTx(ctx, params)
-		if results, err = p.report(results, at, inserted, err); err != nil {
-			return Published{}, err
-		}
+	results, err := p.publish(ctx, w.InsertEventsTx, []Event{e})
+	if err != nil {
+		return Published{}, err
 	}
 	if p.dispatcher != nil && results[0].Deliveries > 0 {
 		p.dispatcher.watch()

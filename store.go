@@ -17,10 +17,12 @@ import (
 // Every implementation passes storetest, whose subtests have these numbers.
 //
 // S1. Nothing passed in is retained and nothing returned is shared: callers may
-// change either afterwards. Bytes come back as they went in.
+// change either afterwards. Bytes come back as they went in, an empty map or
+// slice as nil. A store makes the ids of deliveries and notices, by an
+// [IDSource] from Now, and a random token for each claim.
 //
-// S2. Times are kept in UTC to the microsecond, strings compare bytewise. A
-// store reads no clock: every moment that matters is an argument.
+// S2. Times come back in time.UTC, truncated to the microsecond; strings compare
+// bytewise. A store reads no clock: every moment that matters is an argument.
 //
 // S3. A call takes effect as a whole or not at all. When its context ends
 // during the call, the caller may not know which of the two.
@@ -31,7 +33,7 @@ import (
 //
 // S5. Creating a webhook, or inserting an event, under an id that is taken is
 // ErrConflict. No more than MaxPerOrganization webhooks that are not deleted
-// exist in an organization; one more is a [ValidationErrors] for "webhooks".
+// exist in an organization; one more is [TooManyWebhooks].
 //
 // S6. An update succeeds only at the stored Version, and adds 1; otherwise
 // ErrConflict. It cancels, as S21 does, unfinished deliveries of events that the
@@ -68,8 +70,9 @@ import (
 // delivery and gives ErrLeaseLost; if its attempt is in the log as interrupted,
 // that row becomes late, with what was reported.
 //
-// S11. Settle logs the attempts whose leases have run out as interrupted and
-// moves their deliveries on by the schedule, counted from the lease's end:
+// S11. Settle logs the attempts whose leases have run out as interrupted
+// ([Claim.Interrupted]) and moves their deliveries on by the schedule
+// ([Schedule.After]), counted from the lease's end:
 // pending, or failed with its notice; held or cancelled where S14 says so.
 //
 // S12. Release ends a lease without an attempt: the attempt is given back and
@@ -124,14 +127,14 @@ import (
 // the outcome. ErrConflict if it is finished, or cancelled already.
 //
 // S22. Each logged attempt adds to its webhook's counters of the hour in which
-// it started, by outcome and latency ([LatencyBounds]). A late report changes
+// it started, by outcome and latency ([Counter.Add]). A late report changes
 // no counter. Counters outlive what Purge deletes.
 //
 // S23. Recover goes through a webhook's deliveries in the order of their
 // creation, a batch a call: one that failed since the given time gets one new
 // delivery, if it is the event's newest to that webhook; a held one becomes
-// pending itself. Test events stay out. Until keeps what a recovery itself adds
-// out of its own sight. ErrConflict if the webhook is inactive.
+// pending itself. Test events stay out. Until, which the first batch finds and
+// the others are given, keeps what a recovery itself adds out of its own sight. ErrConflict if the webhook is inactive.
 type Store interface {
 	ManagerStore
 	DispatcherStore
@@ -322,7 +325,7 @@ type RecoverParams struct {
 	Scope     Scope
 	WebhookID uuid.UUID
 	Since     time.Time // deliveries that failed, or were created and are held, at or after
-	Until     time.Time // only deliveries created at or before: when the recovery began
+	Until     Position  // of the newest delivery to look at; zero, in the first batch, means the newest there is
 	After     Position  // Next of the batch before; zero means the beginning
 	Limit     int       // deliveries to look at
 	Now       time.Time
@@ -334,6 +337,7 @@ type RecoverResult struct {
 	Released    int      // held ones that are pending now
 	Purged      int      // failed ones whose payload is gone
 	Next        Position // where the next batch goes on
+	Until       Position // and where the last one ends
 	More        bool
 }
 

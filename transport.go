@@ -36,7 +36,7 @@ const (
 // TransportConfig configures [NewHTTPClient]. The zero value is the strict one.
 type TransportConfig struct {
 	// AllowedPrefixes are addresses to connect to although they are not public,
-	// for development and tests: 127.0.0.0/8, say. Link-local addresses, those
+	// for development and tests: 127.0.0.0/8 and ::1/128, say. Link-local addresses, those
 	// of cloud metadata services and those that a NAT64 translates are opened
 	// only by a prefix of one address (/32 or /128). IPv4 prefixes must not be
 	// in IPv4-mapped form. Defaults to none.
@@ -46,7 +46,8 @@ type TransportConfig struct {
 	Resolver *net.Resolver
 
 	// RootCAs are the authorities whose certificates are accepted, instead of
-	// the system's. Certificates cannot be left unverified. Defaults to the
+	// the system's (begin with x509.SystemCertPool to keep those). Certificates
+	// cannot be left unverified. Defaults to the
 	// system's authorities.
 	RootCAs *x509.CertPool
 
@@ -162,7 +163,8 @@ func (g *guard) check(ctx context.Context, hostPort, network, address string) er
 		}
 	}
 	if err != nil {
-		g.log.WarnContext(ctx, "webhook: destination refused", "host", hostPort, "network", network, "address", address)
+		g.log.WarnContext(ctx, "webhook: destination refused", "host", hostPort, "network", network, "address", address,
+			"hint", "for development, TransportConfig.AllowedPrefixes opens addresses")
 	}
 	return err
 }

@@ -3,7 +3,8 @@
 // are retried, logged, and stopped when they say so.
 //
 // It is a library, not a server: it lives in the service's process and keeps
-// its records in the service's database.
+// its records in a [Store]. There is one today, memstore, in memory; stores on
+// the service's own SQL database are to come.
 //
 // # Parts
 //
@@ -12,7 +13,7 @@
 // alone checks what an [Actor] may do.
 //
 // A [Publisher] stores an [Event] with one delivery for each webhook that asks
-// for it, if need be inside the host's own transaction.
+// for it, if need be inside a transaction of the host.
 //
 // A [Dispatcher] makes the attempts: signed by a [Signer], over a client from
 // [NewHTTPClient] that keeps away from addresses that are not public, on a
@@ -136,8 +137,8 @@ func (w *Webhook) EndpointHost() string {
 	return u.Hostname()
 }
 
-// WebhookInput is what a person registers. Subject and secret cannot be edited
-// in place in most products: a new webhook takes over instead.
+// WebhookInput is what a person registers. The secret is not among it: it is
+// made for them, and never changes. To rotate it, a new webhook takes over.
 type WebhookInput struct {
 	Name          string // required, at most 100 characters
 	Description   string // at most 500 characters
@@ -145,7 +146,8 @@ type WebhookInput struct {
 	Subscriptions []Subscription
 }
 
-// WebhookChange replaces everything of a webhook that can be changed.
+// WebhookChange replaces everything of a webhook that can be changed: what is to
+// stay is copied from the [Webhook] that was read.
 type WebhookChange struct {
 	// Version is the one that was read. If the webhook has moved on since,
 	// Update returns ErrConflict.
@@ -165,7 +167,7 @@ type WebhookChange struct {
 func checkWebhook(in WebhookInput, c *Catalog, allowed []netip.Prefix) (WebhookInput, ValidationErrors, error) {
 	var faults ValidationErrors
 	in.Name = strings.TrimSpace(in.Name)
-	if in.Name == "" {
+	if strings.Trim(in.Name, "\u200C\u200D") == "" {
 		faults.add("name", "is required")
 	}
 	checkText(&faults, "name", in.Name, MaxNameLength, "")

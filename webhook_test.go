@@ -215,6 +215,7 @@ func TestWebhookIsNormalized(t *testing.T) {
 	require.Equal(t, strings.ToUpper(f.room.ID), in.Subscriptions[0].Subject.ID, "the caller's slice is left alone")
 
 	in.Subscriptions[0].Filter["room_type"] = "video"
+	require.Equal(t, map[string]string{"room_type": "chat"}, w.Subscriptions[0].Filter)
 	w.Subscriptions[0].EventType = "changed"
 	stored, err := f.manager.Webhook(t.Context(), f.admin, w.ID)
 	require.NoError(t, err)

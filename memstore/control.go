@@ -64,14 +64,17 @@ func (s *Store) Recover(ctx context.Context, p webhook.RecoverParams) (webhook.R
 	if h.Status != webhook.StatusActive {
 		return webhook.RecoverResult{}, fmt.Errorf("memstore: recover: the webhook is inactive: %w", webhook.ErrConflict)
 	}
-	out := webhook.RecoverResult{Next: p.After}
+	out := webhook.RecoverResult{Next: p.After, Until: p.Until}
+	if n := len(h.deliveries.items); n > 0 && out.Until == (webhook.Position{}) {
+		out.Until = h.deliveries.items[n-1].position()
+	}
 	from, found := h.deliveries.find(p.After)
 	if found {
 		from++
 	}
 	// A new delivery goes to the end of the list, behind what is gone through here.
 	for _, d := range slices.Clone(h.deliveries.items[from:]) {
-		if d.created.After(p.Until) {
+		if d.position().Compare(out.Until) > 0 {
 			break
 		}
 		failed := d.state == webhook.DeliveryFailed && !d.finished.Before(p.Since)

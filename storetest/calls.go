@@ -71,7 +71,7 @@ func aCancelledCallWritesNothing(f *fixture) {
 		}},
 		{name: "Recover", do: func(ctx context.Context) error {
 			_, err := f.store.Recover(ctx, webhook.RecoverParams{
-				Scope: ours, WebhookID: w.ID, Since: noon, Until: now, Limit: 10, Now: now,
+				Scope: ours, WebhookID: w.ID, Since: noon, Limit: 10, Now: now,
 			})
 			return err
 		}},
@@ -160,7 +160,7 @@ func aRefusedCallWritesNothing(f *fixture) {
 		f.ErrorIs(err, webhook.ErrConflict)
 	}
 	_, err = f.store.Recover(f.ctx(), webhook.RecoverParams{
-		Scope: ours, WebhookID: dormant.ID, Since: noon, Until: f.now, Limit: 10, Now: f.now,
+		Scope: ours, WebhookID: dormant.ID, Since: noon, Limit: 10, Now: f.now,
 	})
 	f.ErrorIs(err, webhook.ErrConflict)
 
@@ -231,7 +231,7 @@ func outsideTheScopeIsNotFound(f *fixture) {
 			},
 			"Recover": func() error {
 				_, err := f.store.Recover(f.ctx(), webhook.RecoverParams{
-					Scope: s, WebhookID: webhookID, Since: noon, Until: f.now, Limit: 10, Now: f.now,
+					Scope: s, WebhookID: webhookID, Since: noon, Limit: 10, Now: f.now,
 				})
 				return err
 			},

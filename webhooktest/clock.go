@@ -7,7 +7,7 @@ import (
 
 // Clock is a [webhook.Clock] that is moved by hand. It goes with
 // [webhook.Dispatcher.RunOnce] and [Drain]; for a dispatcher that runs, use
-// testing/synctest and no Clock at all.
+// testing/synctest, an HTTPDoer without sockets, and no Clock at all.
 //
 // The zero Clock stands at 2026-01-01 12:00:00 UTC. It is safe for concurrent
 // use and must not be copied.

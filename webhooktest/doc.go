@@ -9,9 +9,10 @@
 //
 //	store := memstore.New()
 //	dispatcher, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{Clock: clock, HTTPDoer: inbox.HTTPDoer()})
-//	manager, err := webhook.NewManager(store, webhook.ManagerConfig{Clock: clock, AllowedPrefixes: inbox.Prefixes()})
+//	manager, err := webhook.NewManager(store, webhook.ManagerConfig{Dispatcher: dispatcher, AllowedPrefixes: inbox.Prefixes()})
+//	publisher, err := webhook.NewPublisher(store, webhook.PublisherConfig{Dispatcher: dispatcher})
 //
-//	w, secret, err := manager.Create(ctx, admin, webhook.WebhookInput{EndpointURL: endpoint.URL(), …})
+//	w, secret, err := manager.Create(ctx, admin, webhook.WebhookInput{Name: "test", EndpointURL: endpoint.URL(), Subscriptions: …})
 //	endpoint.Trust(secret)
 //	// … make the service publish …
 //	webhooktest.Drain(t, dispatcher, clock)

@@ -27,11 +27,15 @@ const maxBody = 16 << 20
 // Inbox is a receiver on a loopback address: an HTTPS server with any number of
 // endpoints, each of which verifies what it gets and keeps it. It is safe for
 // concurrent use.
+//
+// It is not for a testing/synctest bubble: goroutines that wait on its sockets
+// keep the bubble's time from moving.
 type Inbox struct {
 	server *httptest.Server
 	client *http.Client
 
 	mu        sync.Mutex
+	header    string
 	endpoints map[string]*Endpoint
 }
 
@@ -67,13 +71,22 @@ func (in *Inbox) Prefixes() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 }
 
+// SignatureHeader sets the name of the header with the hex signature, for
+// dispatchers that do, for endpoints opened afterwards.
+func (in *Inbox) SignatureHeader(name string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.header = name
+}
+
 // Endpoint opens an endpoint that answers by a script. Until it is told by
-// Trust which secret to expect, it takes every request for unsigned.
+// Trust which secret to expect, it takes every request for unsigned; the script
+// answers it all the same.
 func (in *Inbox) Endpoint(s Script) *Endpoint {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	path := "/" + strconv.Itoa(len(in.endpoints)+1)
-	e := &Endpoint{url: in.server.URL + path, script: s, arrived: make(chan struct{})}
+	e := &Endpoint{url: in.server.URL + path, header: in.header, script: s, arrived: make(chan struct{})}
 	in.endpoints[path] = e
 	return e
 }
@@ -100,7 +113,8 @@ type Received struct {
 
 // Endpoint is one URL of an [Inbox].
 type Endpoint struct {
-	url string
+	url    string
+	header string
 
 	mu       sync.Mutex
 	script   Script
@@ -135,7 +149,8 @@ func (e *Endpoint) Received() []Received {
 }
 
 // Await waits until the endpoint has got n requests in all, and returns them.
-// It returns an error if ctx ends before.
+// It returns an error if ctx ends before. The sender may not have recorded the
+// attempts yet.
 func (e *Endpoint) Await(ctx context.Context, n int) ([]Received, error) {
 	for {
 		e.mu.Lock()
@@ -164,7 +179,7 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	case a.Hang:
 		<-r.Context().Done()
-		return
+		panic(http.ErrAbortHandler) // say nothing in the end either
 	}
 	for k, vs := range a.Header {
 		w.Header()[k] = append(w.Header()[k], vs...)
@@ -196,7 +211,7 @@ func (e *Endpoint) verify(payload []byte, h http.Header) error {
 	if len(e.secrets) == 0 {
 		return errors.New("no secret is trusted")
 	}
-	v, err := webhook.NewVerifier(webhook.VerifierConfig{Secrets: e.secrets, Clock: signedAt(h)})
+	v, err := webhook.NewVerifier(webhook.VerifierConfig{Secrets: e.secrets, SignatureHeader: e.header, Clock: signedAt(h)})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,163 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+)
+
+// Tracer is told of what a [Dispatcher] and its Publisher do, for spans and
+// metrics. Its methods are called by many goroutines at once, on the path of
+// deliveries: they must be quick and must not block. A panic in one of them is
+// logged and changes nothing else.
+//
+// Embed [NopTracer], so that methods which are added later break nothing.
+type Tracer interface {
+	// AttemptStarted is called before a request is built; the request and
+	// AttemptEnded have the context that it returns.
+	AttemptStarted(ctx context.Context, d AttemptStarted) context.Context
+	AttemptEnded(ctx context.Context, d AttemptEnded)
+
+	Published(ctx context.Context, d Publication)     // a call of Publish, PublishMany or PublishTx has ended
+	Claimed(ctx context.Context, d ClaimCall)         // deliveries have been claimed, perhaps none
+	Recorded(ctx context.Context, d RecordCall)       // outcomes have been written
+	Settled(ctx context.Context, d SettleCall)        // leases that ran out have been dealt with
+	NoticePassedOn(ctx context.Context, d NoticeCall) // the Notifier has been called
+}
+
+// AttemptStarted describes an attempt that begins.
+type AttemptStarted struct {
+	Claim Claim // with payload and secret: pass on neither
+}
+
+// AttemptEnded describes an attempt that has ended.
+type AttemptEnded struct {
+	Attempt Attempt
+	State   DeliveryState // what follows, unless it was decided otherwise meanwhile
+	DueAt   time.Time     // of the next attempt, if pending
+	Lag     time.Duration // from when it was due to its start
+}
+
+// Publication describes a call that published events.
+type Publication struct {
+	Results  []PublishResult
+	Duration time.Duration
+	Err      error // the store's
+}
+
+// ClaimCall describes a claim.
+type ClaimCall struct {
+	Claims   int
+	NextDue  time.Time
+	Duration time.Duration
+	Err      error
+}
+
+// RecordCall describes outcomes that were written to the store, or were not.
+type RecordCall struct {
+	Finished, Released int
+	Lost               int // of those finished, the ones whose lease had been lost
+	Duration           time.Duration
+	Err                error
+}
+
+// SettleCall describes a settlement.
+type SettleCall struct {
+	Settled  int
+	Duration time.Duration
+	Err      error
+}
+
+// NoticeCall describes a call of the Notifier.
+type NoticeCall struct {
+	Notice   Notice
+	Attempt  int // from 1
+	Duration time.Duration
+	Err      error
+}
+
+// NopTracer is a [Tracer] that does nothing.
+type NopTracer struct{}
+
+// AttemptStarted returns ctx.
+func (NopTracer) AttemptStarted(ctx context.Context, _ AttemptStarted) context.Context { return ctx }
+
+// AttemptEnded does nothing.
+func (NopTracer) AttemptEnded(context.Context, AttemptEnded) {}
+
+// Published does nothing.
+func (NopTracer) Published(context.Context, Publication) {}
+
+// Claimed does nothing.
+func (NopTracer) Claimed(context.Context, ClaimCall) {}
+
+// Recorded does nothing.
+func (NopTracer) Recorded(context.Context, RecordCall) {}
+
+// Settled does nothing.
+func (NopTracer) Settled(context.Context, SettleCall) {}
+
+// NoticePassedOn does nothing.
+func (NopTracer) NoticePassedOn(context.Context, NoticeCall) {}
+
+// safeTracer keeps the panics of a host's tracer from doing harm.
+type safeTracer struct {
+	tracer Tracer
+	log    *slog.Logger
+}
+
+// tracerOrNop returns a tracer that can be called without care.
+func tracerOrNop(t Tracer, log *slog.Logger) Tracer {
+	if t == nil {
+		return NopTracer{}
+	}
+	return safeTracer{t, loggerOrSilent(log)}
+}
+
+func (t safeTracer) contain() {
+	if p := recover(); p != nil {
+		t.log.Error("webhook: the Tracer panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+}
+
+func (t safeTracer) AttemptStarted(ctx context.Context, d AttemptStarted) (out context.Context) {
+	defer func() {
+		if out == nil {
+			out = ctx
+		}
+	}()
+	defer t.contain()
+	return t.tracer.AttemptStarted(ctx, d)
+}
+
+func (t safeTracer) AttemptEnded(ctx context.Context, d AttemptEnded) {
+	defer t.contain()
+	t.tracer.AttemptEnded(ctx, d)
+}
+
+func (t safeTracer) Published(ctx context.Context, d Publication) {
+	defer t.contain()
+	t.tracer.Published(ctx, d)
+}
+
+func (t safeTracer) Claimed(ctx context.Context, d ClaimCall) {
+	defer t.contain()
+	t.tracer.Claimed(ctx, d)
+}
+
+func (t safeTracer) Recorded(ctx context.Context, d RecordCall) {
+	defer t.contain()
+	t.tracer.Recorded(ctx, d)
+}
+
+func (t safeTracer) Settled(ctx context.Context, d SettleCall) {
+	defer t.contain()
+	t.tracer.Settled(ctx, d)
+}
+
+func (t safeTracer) NoticePassedOn(ctx context.Context, d NoticeCall) {
+	defer t.contain()
+	t.tracer.NoticePassedOn(ctx, d)
+}

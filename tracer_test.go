@@ -1,0 +1,143 @@
+package webhook_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthorn/webhook"
+	"github.com/posthorn/webhook/webhooktest"
+)
+
+// recordingTracer keeps what it is told.
+type recordingTracer struct {
+	mu    sync.Mutex
+	calls []string
+	ended []webhook.AttemptEnded
+	seen  []any // of the contexts of requests and ends
+	panic bool
+}
+
+type spanKey struct{}
+
+func (r *recordingTracer) told(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, fmt.Sprintf(format, args...))
+	if r.panic {
+		panic("no exporter")
+	}
+}
+
+func (r *recordingTracer) AttemptStarted(ctx context.Context, d webhook.AttemptStarted) context.Context {
+	r.told("started %d", d.Claim.Attempt)
+	return context.WithValue(ctx, spanKey{}, d.Claim.Attempt)
+}
+
+func (r *recordingTracer) AttemptEnded(ctx context.Context, d webhook.AttemptEnded) {
+	r.mu.Lock()
+	r.ended, r.seen = append(r.ended, d), append(r.seen, ctx.Value(spanKey{}))
+	r.mu.Unlock()
+	r.told("ended %d %s", d.Attempt.Number, d.State)
+}
+
+func (r *recordingTracer) Published(_ context.Context, d webhook.Publication) {
+	r.told("published %d %v", len(d.Results), d.Err)
+}
+
+func (r *recordingTracer) Claimed(_ context.Context, d webhook.ClaimCall) {
+	if d.Claims > 0 {
+		r.told("claimed %d", d.Claims)
+	}
+}
+
+func (r *recordingTracer) Recorded(_ context.Context, d webhook.RecordCall) {
+	r.told("recorded %d, released %d, lost %d, %v", d.Finished, d.Released, d.Lost, d.Err)
+}
+
+func (r *recordingTracer) Settled(_ context.Context, d webhook.SettleCall) {
+	if d.Settled > 0 {
+		r.told("settled %d", d.Settled)
+	}
+}
+
+func (r *recordingTracer) NoticePassedOn(_ context.Context, d webhook.NoticeCall) {
+	r.told("notice %d %v", d.Notice.Deliveries, d.Err)
+}
+
+func TestTracerIsToldOfEverything(t *testing.T) {
+	t.Parallel()
+	var tr recordingTracer
+	twice, err := webhook.NewSchedule(time.Minute)
+	require.NoError(t, err)
+	r, clock := steppedRig(t, webhook.DispatcherConfig{Tracer: &tr, Notifier: &notifier{}, Schedule: twice})
+	var inRequest []any
+	r.register(t, rigAdmin, "failing.example", rigRoom, func(req *http.Request) (*http.Response, error) {
+		inRequest = append(inRequest, req.Context().Value(spanKey{}))
+		return respond(500)
+	})
+	r.publish(t, "acme", rigRoom, 1)
+	_, err = r.store.Claim(t.Context(), webhook.ClaimParams{Now: clock.Now(), LeaseFor: time.Second, Limit: 1}) // and never finished
+	require.NoError(t, err)
+	webhooktest.Drain(t, r.dispatcher, clock)
+	require.Equal(t, []string{
+		"published 1 <nil>", "settled 1", "claimed 1", "started 2", "ended 2 failed",
+		"recorded 1, released 0, lost 0, <nil>", "notice 1 <nil>",
+	}, tr.calls)
+	require.Equal(t, []any{2}, inRequest)
+	require.Equal(t, []any{2}, tr.seen)
+	require.Equal(t, 500, tr.ended[0].Attempt.StatusCode)
+	require.Zero(t, tr.ended[0].Lag)
+}
+
+func TestTracerMayPanic(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	r, clock := steppedRig(t, webhook.DispatcherConfig{
+		Tracer: &recordingTracer{panic: true}, Logger: slog.New(slog.NewTextHandler(&log, nil)), Notifier: &notifier{}, Schedule: once(t),
+	})
+	r.register(t, rigAdmin, "failing.example", rigRoom, failing)
+	r.publish(t, "acme", rigRoom, 1)
+	webhooktest.Drain(t, r.dispatcher, clock)
+	require.Equal(t, map[webhook.DeliveryState]int{webhook.DeliveryFailed: 1}, r.states(t, rigAdmin))
+	require.Len(t, r.attempts(t, rigAdmin), 1)
+	require.Equal(t, 6, strings.Count(log.String(), "the Tracer panicked"), "published, claimed, started, ended, recorded, notice")
+}
+
+// NopTracer has every method, so that embedding it suffices.
+func TestNopTracerDoesNothing(t *testing.T) {
+	t.Parallel()
+	v := reflect.ValueOf(webhook.NopTracer{})
+	for i := range v.NumMethod() {
+		m := v.Method(i)
+		args := []reflect.Value{reflect.ValueOf(t.Context()), reflect.Zero(m.Type().In(1))}
+		for _, out := range m.Call(args) {
+			require.Equal(t, t.Context(), out.Interface())
+		}
+	}
+}
+
+func TestLogNotifierWritesOneLine(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	r, clock := steppedRig(t, webhook.DispatcherConfig{
+		Notifier: webhook.NewLogNotifier(slog.New(slog.NewTextHandler(&log, nil))), Schedule: once(t),
+	})
+	r.register(t, rigAdmin, "failing.example", rigRoom, failing)
+	r.publish(t, "acme", rigRoom, 3)
+	webhooktest.Drain(t, r.dispatcher, clock)
+	require.Equal(t, 1, strings.Count(log.String(), "\n"))
+	for _, want := range []string{"level=WARN", "kind=exhausted", "organization_id=acme", "endpoint_host=failing.example", "deliveries=3", "last_status_code=500"} {
+		require.Contains(t, log.String(), want)
+	}
+	require.NoError(t, webhook.NewLogNotifier(nil).Notify(t.Context(), webhook.Notice{}))
+}

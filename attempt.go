@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"fmt"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptrace"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
+
+// unsealedDelay is the wait before a delivery is looked at again whose secret did
+// not open.
+const unsealedDelay = time.Minute
 
 // fly makes one attempt, unless the claim has to be given back.
 func (d *Dispatcher) fly(f *flight) landing {
@@ -33,18 +36,21 @@ func (d *Dispatcher) fly(f *flight) landing {
 		d.log.Error("webhook: a secret did not open; nothing was sent", "webhook_id", c.WebhookID, "delivery_id", c.DeliveryID)
 		return release(now.Add(unsealedDelay))
 	}
-	ctx := d.tracer.AttemptStarted(f.ctx, AttemptStarted{Claim: *c})
+	ctx := d.tracer.AttemptStarted(f.ctx, AttemptStarted{
+		DeliveryID: c.DeliveryID, EventID: c.EventID, WebhookID: c.WebhookID, OrganizationID: c.OrganizationID,
+		EventType: c.EventType, Number: c.Attempt, DueAt: c.DueAt, Test: c.Test,
+	})
 	a, v := d.attempt(ctx, f)
 	out := &FinishedAttempt{Token: c.Token, Attempt: a, State: DeliverySucceeded}
 	if a.Outcome != OutcomeSucceeded {
 		out.State, out.DueAt = d.cfg.Schedule.After(c.Attempt, d.clock.Now(), c.Test)
 	}
-	d.logAttempt(&a, out)
+	d.logAttempt(&a, out, errors.Is(context.Cause(f.ctx), errAborted))
 	d.tracer.AttemptEnded(ctx, AttemptEnded{Attempt: a, State: out.State, DueAt: out.DueAt, Lag: a.StartedAt.Sub(c.DueAt)})
 	return landing{finished: out, verdict: v}
 }
 
-func (d *Dispatcher) logAttempt(a *Attempt, out *FinishedAttempt) {
+func (d *Dispatcher) logAttempt(a *Attempt, out *FinishedAttempt, aborted bool) {
 	attrs := []slog.Attr{
 		slog.String("organization_id", a.OrganizationID), slog.String("webhook_id", a.WebhookID.String()),
 		slog.String("delivery_id", a.DeliveryID.String()), slog.String("event_id", a.EventID.String()),
@@ -55,7 +61,7 @@ func (d *Dispatcher) logAttempt(a *Attempt, out *FinishedAttempt) {
 	if a.ErrorClass != "" {
 		attrs = append(attrs, slog.String("error_class", string(a.ErrorClass)), slog.String("error", a.Error))
 	}
-	if a.Error != errAborted.Error() { // else it is cancelled
+	if !aborted { // else it is cancelled
 		attrs = append(attrs, slog.String("next_state", string(out.State)))
 		if !out.DueAt.IsZero() {
 			attrs = append(attrs, slog.Time("next_due_at", out.DueAt))
@@ -76,8 +82,7 @@ func (d *Dispatcher) attempt(ctx context.Context, f *flight) (a Attempt, v verdi
 	began := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
-			d.log.Error("webhook: the HTTPDoer panicked", "webhook_id", c.WebhookID, "delivery_id", c.DeliveryID,
-				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			d.logPanic("the HTTPDoer panicked", p)
 			a.Outcome, a.ErrorClass, a.Error = OutcomeFailed, ErrorInternal, "internal error of the sender"
 		}
 		a.Duration = time.Since(began)
@@ -93,7 +98,9 @@ func (d *Dispatcher) attempt(ctx context.Context, f *flight) (a Attempt, v verdi
 	}
 	resp, err := d.cfg.HTTPDoer.Do(req) //nolint:bodyclose // readExcerpt closes it
 	if err == nil && resp == nil {
-		panic("neither a response nor an error") // as of any other fault of the HTTPDoer
+		d.log.Error("webhook: the HTTPDoer returned neither a response nor an error", "delivery_id", c.DeliveryID)
+		a.ErrorClass, a.Error = ErrorInternal, "internal error of the sender"
+		return a, verdictNone
 	}
 	var bodyErr error
 	if err == nil {
@@ -104,7 +111,7 @@ func (d *Dispatcher) attempt(ctx context.Context, f *flight) (a Attempt, v verdi
 	a.Timing = t.timing()
 	switch {
 	case err != nil:
-		a.ErrorClass, a.Error = explain(ctx, err, t)
+		a.ErrorClass, a.Error = explain(f.ctx, ctx, err, t)
 		d.log.Debug("webhook: attempt failed", "delivery_id", c.DeliveryID, "error", err)
 		if a.ErrorClass == ErrorInterrupted {
 			a.Outcome = OutcomeInterrupted
@@ -118,7 +125,7 @@ func (d *Dispatcher) attempt(ctx context.Context, f *flight) (a Attempt, v verdi
 	default: // the status is the answer, whatever became of the body
 		a.Outcome = OutcomeSucceeded
 		if bodyErr != nil {
-			_, a.Error = explain(ctx, bodyErr, t)
+			_, a.Error = explain(f.ctx, ctx, bodyErr, t)
 			a.Error = "answered, but the body broke off: " + a.Error
 		}
 	}
@@ -212,9 +219,19 @@ func (t *trace) hooks() *httptrace.ClientTrace {
 		ConnectDone:          func(string, string, error) { end(&t.connStart, &t.connect) },
 		TLSHandshakeStart:    func() { start(&t.tlsStart) },
 		TLSHandshakeDone:     func(tls.ConnectionState, error) { end(&t.tlsStart, &t.tls) },
-		GotConn:              func(httptrace.GotConnInfo) { set(&t.gotConn) },
+		GotConn:              t.gotConnection,
 		WroteRequest:         func(httptrace.WroteRequestInfo) { set(&t.wrote) },
 		GotFirstResponseByte: func() { end(&t.began, &t.answer) },
+	}
+}
+
+func (t *trace) gotConnection(info httptrace.GotConnInfo) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gotConn = true
+	if info.Reused { // a dial for this request may have begun, for nothing
+		t.dns, t.connect, t.tls = 0, 0, 0
+		t.dnsStart, t.connStart, t.tlsStart = time.Time{}, time.Time{}, time.Time{}
 	}
 }
 

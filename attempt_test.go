@@ -365,6 +365,7 @@ func TestRunOnceInterruptsWhenItsContextEnds(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		attempts := r.attempts(t, rigAdmin)
 		require.Len(t, attempts, 1, "what happened is recorded all the same")
+		require.Equal(t, webhook.OutcomeInterrupted, attempts[0].Outcome, "the endpoint had more time")
 		require.Equal(t, 2*time.Second, attempts[0].Duration)
 	})
 }

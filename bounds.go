@@ -24,7 +24,6 @@ const (
 	DefaultMaxWebhooks     = 100       // webhooks of one organization, see ManagerConfig.MaxWebhooks
 	DefaultMaxPayloadBytes = 256 << 10 // bytes of a payload, see PublisherConfig.MaxPayloadBytes
 	MaxResponseBytes       = 4 << 10   // bytes kept of a response body
-	MaxErrorBytes          = 512       // bytes of an attempt's error text
 )
 
 // checkText reports what is wrong with text that people will read: bad UTF-8,

@@ -109,7 +109,7 @@ type Attempt struct {
 	Outcome     Outcome
 	StatusCode  int // 0 if there was no answer
 	ErrorClass  ErrorClass
-	Error       string // in words, at most 512 bytes; never an address inside the host's network
+	Error       string // in words; never an address inside the host's network
 	Timing      Timing
 
 	// RetryAfter is what the answer's Retry-After header asked for, for the

@@ -6,33 +6,27 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"github.com/google/uuid"
 )
 
 // The dispatcher's defaults; see [DispatcherConfig].
 const (
 	DefaultAttemptTimeout  = 15 * time.Second
-	DefaultLease           = 30 * time.Second // beyond the attempt's timeout
 	DefaultShutdownTimeout = 20 * time.Second
 	DefaultNotifyTimeout   = 30 * time.Second
 	DefaultUserAgent       = "posthorn-webhook/1"
 )
 
 const (
-	idlePoll      = time.Second             // between looks at a store that cannot wake
-	listenedPoll  = time.Minute             // between looks at a store that does
-	watchFor      = 1023 * time.Millisecond // 1 + 2 + 4 … 512 ms: how long a commit is looked for
-	claimLinger   = time.Millisecond        // to let more slots come free before claiming again
-	sweepInterval = time.Second             // between looks for rows that follow their webhook
-	batchLimit    = 500                     // rows of one call to the store
-	storeTimeout  = 30 * time.Second        // of one call to the store
-	farewell      = 5 * time.Second         // at shutdown, for what should have ended
-	unsealedDelay = time.Minute             // before a delivery is tried whose secret did not open
+	leaseMargin  = 30 * time.Second // of the default lease, beyond the attempt's timeout
+	batchLimit   = 500              // rows of one call to the store
+	storeTimeout = 30 * time.Second // of one call to the store
+	farewell     = 5 * time.Second  // at shutdown, for what should have ended
 )
 
 // DispatcherConfig configures [NewDispatcher]. The zero value works.
@@ -68,7 +62,8 @@ type DispatcherConfig struct {
 
 	// LeaseFor is how long a claimed delivery is this dispatcher's own. No
 	// attempt outlives it; one whose dispatcher dies goes on after it. Must
-	// exceed AttemptTimeout. Defaults to AttemptTimeout + 30 s.
+	// exceed AttemptTimeout by as much again, or by 1 s if that is less.
+	// Defaults to AttemptTimeout + 30 s.
 	LeaseFor time.Duration
 
 	// Slots bounds the attempts in flight. Defaults to 256; negative is an
@@ -117,9 +112,8 @@ type Dispatcher struct {
 	nextSweep time.Time // of Run's loop only
 	pace      struct {
 		sync.Mutex
-		nextDue  time.Time
-		watching time.Time     // until when commits are looked for
-		step     time.Duration // and when next
+		nextDue time.Time
+		watched time.Time // since when a commit is looked for
 	}
 }
 
@@ -156,11 +150,11 @@ func (cfg *DispatcherConfig) complete() error {
 		}
 	}
 	duration("attempt_timeout", &cfg.AttemptTimeout, DefaultAttemptTimeout)
-	duration("lease_for", &cfg.LeaseFor, cfg.AttemptTimeout+DefaultLease)
+	duration("lease_for", &cfg.LeaseFor, cfg.AttemptTimeout+leaseMargin)
 	duration("shutdown_timeout", &cfg.ShutdownTimeout, DefaultShutdownTimeout)
 	duration("notify_timeout", &cfg.NotifyTimeout, DefaultNotifyTimeout)
-	if cfg.LeaseFor <= cfg.AttemptTimeout {
-		faults.add("lease_for", "must exceed attempt_timeout")
+	if cfg.LeaseFor < cfg.AttemptTimeout+min(cfg.AttemptTimeout, time.Second) {
+		faults.add("lease_for", "must exceed attempt_timeout by as much again, or by 1 s if that is less")
 	}
 	if cfg.Slots < 0 {
 		faults.add("slots", "must not be negative")
@@ -213,10 +207,12 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	defer endFlights(nil)
 
 	d.ledger.open()
+	recording, endRecording := context.WithCancel(context.WithoutCancel(ctx))
+	defer endRecording()
 	recorded := make(chan struct{})
 	go func() {
 		defer close(recorded)
-		d.recordLoop(context.WithoutCancel(ctx))
+		d.recordLoop(recording)
 	}()
 	helped := make(chan struct{})
 	go func() {
@@ -238,7 +234,10 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		}
 	}
 	d.ledger.close()
-	<-recorded
+	if !waitFor(recorded, farewell) {
+		endRecording()
+		<-recorded
+	}
 	if !waitFor(helped, farewell) {
 		d.log.Error("webhook: the notifier did not end at shutdown")
 	}
@@ -259,9 +258,7 @@ func waitFor(done <-chan struct{}, timeout time.Duration) bool {
 
 // Wake makes a running dispatcher look for due deliveries now. It does not
 // block, and does nothing if the dispatcher is not running.
-func (d *Dispatcher) Wake() {
-	signal(d.woken)
-}
+func (d *Dispatcher) Wake() { signal(d.woken) }
 
 func signal(c chan struct{}) {
 	select {
@@ -271,68 +268,67 @@ func signal(c chan struct{}) {
 }
 
 // NextDue returns when, as of the last look, something falls due: an attempt,
-// the end of another dispatcher's lease, or a notice. It is zero if nothing
-// waits. Tests step their clock by it.
+// the end of another dispatcher's lease, or, after RunOnce, a notice. It is zero
+// if nothing waits. Tests step their clock by it.
 func (d *Dispatcher) NextDue() time.Time {
 	d.pace.Lock()
 	defer d.pace.Unlock()
 	return d.pace.nextDue
 }
 
+func (d *Dispatcher) noteNextDue(t time.Time) {
+	d.pace.Lock()
+	defer d.pace.Unlock()
+	d.pace.nextDue = t
+}
+
 // RunOnce does one round and returns when it is done: it settles what ran out,
 // claims once, makes all the claimed attempts, records them, and passes on due
-// notices. It returns how many attempts were made. A webhook has up to 16
-// attempts in one round.
+// notices until one cannot be sent. It returns how many attempts were made. A
+// webhook has up to 16 attempts in one round.
 //
 // If ctx ends during the attempts, they are interrupted and recorded. An error
 // is the store's; leases of attempts that could not be recorded run out.
-func (d *Dispatcher) RunOnce(ctx context.Context) (int, error) {
+func (d *Dispatcher) RunOnce(ctx context.Context) (attempts int, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("webhook: run once: %w", err)
+		}
+	}()
 	if err := d.settle(ctx); err != nil {
-		return 0, fmt.Errorf("webhook: run once: %w", err)
+		return 0, err
 	}
 	for more := true; more; {
-		var err error
 		if more, err = d.sweep(ctx); err != nil {
-			return 0, fmt.Errorf("webhook: run once: %w", err)
+			return 0, err
 		}
 	}
-	flights, next, err := d.claim(ctx, ctx, d.slots.offerAll)
+	c, err := d.claim(ctx, ctx, d.slots.offerAll)
 	if err != nil {
-		return 0, fmt.Errorf("webhook: run once: %w", err)
+		return 0, err
 	}
-	attempts, err := d.flyAll(ctx, flights)
+	if attempts, err = d.flyAll(ctx, c.flights); err != nil {
+		return attempts, err
+	}
+	notice, err := d.passOnNotices(ctx, true)
 	if err != nil {
-		return attempts, fmt.Errorf("webhook: run once: %w", err)
+		return attempts, err
 	}
-	nextNotice, err := d.passOnNotices(ctx)
-	if err != nil {
-		return attempts, fmt.Errorf("webhook: run once: notices: %w", err)
-	}
-	if len(flights) > 0 { // their retries came after the claim had looked
-		next, err = d.peek(ctx)
-		if err != nil {
-			return attempts, fmt.Errorf("webhook: run once: %w", err)
+	next := c.next
+	if len(c.flights) > 0 { // their retries came after the claim had looked
+		if next, err = d.peek(ctx); err != nil {
+			return attempts, err
 		}
 	}
-	d.noteNextDue(earliest(next, nextNotice))
+	d.noteNextDue(earliest(next, notice))
 	return attempts, nil
-}
-
-// peek asks when something falls due, and claims nothing.
-func (d *Dispatcher) peek(ctx context.Context) (time.Time, error) {
-	r, err := d.store.Claim(ctx, ClaimParams{Now: storedTime(d.clock.Now()), LeaseFor: d.cfg.LeaseFor})
-	return r.NextDue, err
 }
 
 // flyAll makes attempts side by side and records each as soon as it can.
 func (d *Dispatcher) flyAll(ctx context.Context, flights []*flight) (attempts int, err error) {
 	landed := make(chan landing, len(flights))
 	for _, f := range flights {
-		go func() {
-			l := d.fly(f)
-			d.land(f, l.verdict)
-			landed <- l
-		}()
+		d.launch(f, func(l landing) { landed <- l })
 	}
 	var batch []landing
 	for range flights {
@@ -352,230 +348,59 @@ func (d *Dispatcher) flyAll(ctx context.Context, flights []*flight) (attempts in
 	return attempts, err
 }
 
-// claimLoop is Run's: it keeps the slots filled with due work.
-func (d *Dispatcher) claimLoop(ctx, flightCtx context.Context) {
-	retry := storeBackOff()
-	for ctx.Err() == nil {
-		progress, next, err := d.cycle(ctx, flightCtx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			wait := retry.NextBackOff()
-			d.log.Warn("webhook: the store failed; trying again", "error", err, "wait", wait)
-			sleep(ctx, wait)
-			continue
-		}
-		retry.Reset()
-		d.await(ctx, progress, next)
-	}
-}
-
-// storeBackOff spaces the retries of calls that the store refused.
-func storeBackOff() *backoff.ExponentialBackOff {
-	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(20*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
-}
-
-// cycle settles, claims and starts attempts. It reports whether it started any,
-// and when something falls due next.
-func (d *Dispatcher) cycle(ctx, flightCtx context.Context) (progress bool, next time.Time, err error) {
-	if err := d.settle(ctx); err != nil {
-		return false, time.Time{}, err
-	}
-	if time.Now().After(d.nextSweep) {
-		more, err := d.sweep(ctx)
-		if err != nil {
-			return false, time.Time{}, err
-		}
-		if !more {
-			d.nextSweep = time.Now().Add(sweepInterval)
-		}
-	}
-	if d.ledger.full() {
-		return false, storedTime(d.clock.Now()), nil
-	}
-	flights, next, err := d.claim(ctx, flightCtx, d.slots.offerFair)
-	if err != nil {
-		return false, time.Time{}, err
-	}
-	d.start(flights)
-	progress = len(flights) > 0
-	if d.slots.free() > 0 && d.slots.quotaReached() {
-		// Nobody else is waiting for what the quotas left over.
-		flights, next, err = d.claim(ctx, flightCtx, d.slots.offerRest)
-		if err != nil {
-			return progress, time.Time{}, err
-		}
-		d.start(flights)
-		progress = progress || len(flights) > 0
-	}
-	d.noteNextDue(next)
-	return progress, next, nil
-}
-
-// settle deals with leases that ran out.
-func (d *Dispatcher) settle(ctx context.Context) error {
-	for more := true; more; {
-		began := time.Now()
-		r, err := d.store.Settle(ctx, SettleParams{Now: storedTime(d.clock.Now()), Schedule: d.cfg.Schedule, Limit: batchLimit})
-		d.tracer.Settled(ctx, SettleCall{Settled: r.Settled, Duration: time.Since(began), Err: err})
-		if err != nil {
-			return fmt.Errorf("settle: %w", err)
-		}
-		if r.Settled > 0 {
-			d.log.Warn("webhook: attempts were interrupted", "attempts", r.Settled)
-			signal(d.told)
-		}
-		more = r.More
-	}
-	return nil
-}
-
-// sweep moves a batch of rows that follow their webhook.
-func (d *Dispatcher) sweep(ctx context.Context) (more bool, err error) {
-	r, err := d.store.Sweep(ctx, SweepParams{Now: storedTime(d.clock.Now()), Limit: batchLimit})
-	if err != nil {
-		return false, fmt.Errorf("sweep: %w", err)
-	}
-	return r.More, nil
-}
-
-// claim asks the store for what an offer allows and gives it slots.
-func (d *Dispatcher) claim(ctx, flightCtx context.Context, offer func() ClaimParams) ([]*flight, time.Time, error) {
-	d.claimMu.Lock()
-	defer d.claimMu.Unlock()
-	// A claim that was broken off might leave deliveries leased by nobody, so a
-	// shutdown gives it a moment to end.
-	ctx, cancel := outlasting(ctx, farewell)
-	defer cancel()
-	p := offer()
-	p.Now, p.LeaseFor = storedTime(d.clock.Now()), d.cfg.LeaseFor
-	began := time.Now()
-	r, err := d.store.Claim(ctx, p)
-	d.tracer.Claimed(ctx, ClaimCall{Claims: len(r.Claims), NextDue: r.NextDue, Duration: time.Since(began), Err: err})
-	leaseEnd := began.Add(p.LeaseFor) // counted from before the call: never too late
-	flights := d.slots.register(flightCtx, r.Claims, p, leaseEnd)
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("claim: %w", err)
-	}
-	return flights, r.NextDue, nil
-}
-
-// outlasting returns a context for one call to the store, which goes on for a
-// while when ctx ends.
-func outlasting(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
-	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	stop := context.AfterFunc(ctx, func() {
-		waitFor(out.Done(), by)
-		cancel()
-	})
-	return out, func() {
-		stop()
-		cancel()
-	}
-}
-
 // start makes attempts of Run.
 func (d *Dispatcher) start(flights []*flight) {
 	for _, f := range flights {
-		d.slots.begin(f)
-		go func() {
-			l := d.fly(f)
-			d.ledger.add(l) // first, so that whoever waits for free slots finds it there
+		d.launch(f, d.ledger.add)
+	}
+}
+
+// launch makes an attempt, gives away what became of it and frees its slot, in
+// this order, so that whoever waits for free slots finds all that was given.
+func (d *Dispatcher) launch(f *flight, landed func(landing)) {
+	d.slots.begin(f)
+	go func() {
+		var l landing // of a flight that broke off: nothing, and the lease runs out
+		defer func() {
+			if p := recover(); p != nil {
+				d.logPanic("a callback of the host panicked", p)
+			}
+			landed(l)
 			d.land(f, l.verdict)
 		}()
-	}
+		l = d.fly(f)
+	}()
 }
 
-// await returns when it is time for the next cycle.
-func (d *Dispatcher) await(ctx context.Context, progress bool, next time.Time) {
-	wait := idlePoll
-	if d.heard.Load() {
-		wait = listenedPoll
-	}
-	if !next.IsZero() {
-		wait = min(wait, next.Sub(d.clock.Now()))
-	}
-	if wait <= 0 {
-		// Work is left. Either slots are what it waits for, or the next claim
-		// finds it under the bounds as they are now.
-		switch free := d.slots.free() > 0 && !d.ledger.full(); {
-		case free && progress:
-			return
-		case free:
-			wait = 5 * time.Millisecond
-		default:
-			wait = idlePoll
-		}
-	}
-	d.pace.Lock()
-	if now := time.Now(); now.Before(d.pace.watching) {
-		wait = min(wait, d.pace.step)
-		d.pace.step *= 2
-	}
-	d.pace.Unlock()
-
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	case <-d.woken:
-	case <-d.freed:
-		sleep(ctx, claimLinger)
-	}
+// logPanic reports a panic, which may have been the logger's own.
+func (d *Dispatcher) logPanic(what string, p any) {
+	defer func() { _ = recover() }()
+	d.log.Error("webhook: "+what, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
-func sleep(ctx context.Context, wait time.Duration) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
+// land frees a flight's slot and says so to whoever may be waiting for it.
+func (d *Dispatcher) land(f *flight, v verdict) {
+	if d.slots.done(f, v) {
+		signal(d.freed)
 	}
-}
-
-// watch makes a running dispatcher look for what a transaction is about to
-// commit, after 1, 2, 4 … ms for about a second.
-func (d *Dispatcher) watch() {
-	d.pace.Lock()
-	d.pace.watching, d.pace.step = time.Now().Add(watchFor), time.Millisecond
-	d.pace.Unlock()
-	d.Wake()
 }
 
 // abort ends the attempts in flight of a deleted webhook.
 func (d *Dispatcher) abort(webhookID uuid.UUID) { d.slots.abort(webhookID, errAborted) }
 
-// listenLoop lets the store wake the dispatcher, if it offers to.
-func (d *Dispatcher) listenLoop(ctx context.Context) {
-	source, ok := d.store.(WakeSource)
-	if !ok {
-		return
-	}
-	retry := storeBackOff()
-	for ctx.Err() == nil {
-		err := source.Listen(ctx, func() {
-			d.heard.Store(true)
-			d.Wake()
-			signal(d.told)
-		})
-		d.heard.Store(false)
-		if ctx.Err() != nil {
-			return
-		}
-		d.log.Warn("webhook: the store no longer wakes the dispatcher; asking it every second meanwhile", "error", err)
-		sleep(ctx, retry.NextBackOff())
-	}
-}
-
 // handOff publishes for a [Publisher], taking deliveries into free slots as
-// they are inserted.
-func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams) (InsertResult, error) {
+// they are inserted. began is from before p.Now was read.
+func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams, began time.Time) (InsertResult, error) {
 	type key struct{ event, webhook uuid.UUID }
 	taken := map[key]*flight{}
-	leaseEnd := time.Now().Add(d.cfg.LeaseFor)
+	defer func() { // whatever becomes of the insert, a panic included
+		for _, f := range taken {
+			if f != nil {
+				d.land(f, verdictNone)
+			}
+		}
+	}()
+	leaseEnd := began.Add(d.cfg.LeaseFor)
 	p.Lease = &InsertLease{For: d.cfg.LeaseFor, Take: func(event, webhook uuid.UUID, organization string) bool {
 		k := key{event, webhook}
 		if taken[k] == nil {
@@ -584,6 +409,9 @@ func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams)
 		return taken[k] != nil
 	}}
 	r, err := w.InsertEvents(ctx, p)
+	if err != nil {
+		return r, err
+	}
 	var flights []*flight
 	for _, c := range r.Claims {
 		k := key{c.EventID, c.WebhookID}
@@ -591,11 +419,6 @@ func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams)
 			f.claim = c
 			flights = append(flights, f)
 			delete(taken, k)
-		}
-	}
-	for _, f := range taken {
-		if f != nil {
-			d.land(f, verdictNone)
 		}
 	}
 	d.start(flights)
@@ -606,26 +429,5 @@ func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams)
 	if deliveries > len(flights) {
 		d.Wake()
 	}
-	return r, err
-}
-
-// land frees a flight's slot and says so to whoever may be waiting for it.
-func (d *Dispatcher) land(f *flight, v verdict) {
-	if d.slots.done(f, v) {
-		signal(d.freed)
-	}
-}
-
-func (d *Dispatcher) noteNextDue(t time.Time) {
-	d.pace.Lock()
-	d.pace.nextDue = t
-	d.pace.Unlock()
-}
-
-// earliest returns the earlier of two times of which zero means never.
-func earliest(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
+	return r, nil
 }

@@ -504,5 +504,5 @@ func TestDispatcherConfigIsChecked(t *testing.T) {
 		"user_agent": true, "signature_header": true,
 	}, fields)
 	_, err = webhook.NewDispatcher(r.store, webhook.DispatcherConfig{AttemptTimeout: time.Minute, LeaseFor: time.Minute})
-	require.ErrorContains(t, err, "lease_for: must exceed attempt_timeout")
+	require.ErrorContains(t, err, "lease_for: must exceed attempt_timeout by")
 }

@@ -15,24 +15,25 @@ import (
 
 // explain says what kind of failure an attempt met, and describes it in words
 // that people outside may read: no address and nothing of the URL. What else
-// the error holds is for the host's log.
-func explain(ctx context.Context, err error, t *trace) (ErrorClass, string) {
+// the error holds is for the host's log. The flight's context ends by our own
+// doing, the attempt's by its time.
+func explain(flight, attempt context.Context, err error, t *trace) (ErrorClass, string) {
 	var (
 		dns      *net.DNSError
 		tlsCert  *tls.CertificateVerificationError
 		tlsAlert tls.AlertError
 		record   tls.RecordHeaderError
 	)
-	cause := context.Cause(ctx)
+	cause := context.Cause(flight)
 	switch {
 	case errors.Is(err, ErrDestinationNotAllowed):
 		return ErrorDestination, "destination not allowed"
 	case errors.Is(cause, errAborted), errors.Is(cause, errShutdown):
 		return ErrorInterrupted, cause.Error()
-	case errors.Is(cause, context.DeadlineExceeded):
-		return ErrorTimeout, "timed out while " + t.phase()
 	case cause != nil:
 		return ErrorInterrupted, "the sender gave up"
+	case attempt.Err() != nil:
+		return ErrorTimeout, "timed out while " + t.phase()
 	case errors.As(err, &dns):
 		return ErrorDNS, describeDNS(dns)
 	case errors.As(err, &tlsCert):

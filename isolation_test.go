@@ -216,3 +216,97 @@ func TestSlotsBoundTheAttemptsInFlight(t *testing.T) {
 		stop()
 	})
 }
+
+// Proven webhooks that begin to hang at one moment, with work in plenty, leave
+// slots to the others, even within one claim.
+func TestProvenWebhooksThatHangTogetherLeaveSlots(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, webhook.DispatcherConfig{})
+		var hangs atomic.Bool
+		for i := range 16 {
+			r.register(t, rigAdmin, fmt.Sprintf("turning%d.example", i), roomOf(i), func(req *http.Request) (*http.Response, error) {
+				if hangs.Load() {
+					return hang(req)
+				}
+				return respond(200)
+			})
+		}
+		other := adminOf("other")
+		r.register(t, other, "healthy.example", rigRoom, healthy)
+		stop := r.run(t)
+		for i := range 16 {
+			r.publish(t, "acme", roomOf(i), 40)
+		}
+		r.publish(t, "other", rigRoom, 40)
+		pass(time.Second)
+		hangs.Store(true)
+		for i := range 16 {
+			r.publish(t, "acme", roomOf(i), 40)
+		}
+		for range 10 {
+			pass(time.Second)
+			published := time.Now()
+			r.publish(t, "other", rigRoom, 1)
+			synctest.Wait()
+			at := r.times("healthy.example", published)
+			require.Zero(t, at[len(at)-1])
+		}
+		stop()
+	})
+}
+
+// Webhooks that are known to hang have a quarter of the slots between them:
+// others need not be known to find one, however many hang.
+func TestKnownHangingWebhooksLeaveRoomForUnknownOnes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, webhook.DispatcherConfig{})
+		const organizations, each = 4, 80
+		for o := range organizations {
+			a := adminOf(fmt.Sprintf("org%d", o))
+			for i := range each {
+				r.register(t, a, fmt.Sprintf("hanging%d-%d.example", o, i), roomOf(i), hang)
+				r.publish(t, a.OrganizationID, roomOf(i), 20)
+			}
+		}
+		r.register(t, rigAdmin, "healthy.example", rigRoom, healthy)
+		stop := r.run(t)
+		pass(2 * time.Minute) // all of them have been found out
+		for range 5 {
+			pass(30 * time.Second) // long enough for the healthy one to be forgotten
+			published := time.Now()
+			r.publish(t, "acme", rigRoom, 1)
+			pass(time.Second)
+			at := r.times("healthy.example", published)
+			require.Less(t, at[len(at)-1], 10*time.Millisecond)
+		}
+		stop()
+	})
+}
+
+// A webhook that was slow gets its cap back as soon as it answers promptly.
+func TestMendedWebhooksRecover(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, webhook.DispatcherConfig{})
+		var mended atomic.Bool
+		const webhooks, each = 90, 30 // more than slow ones may have slots
+		for i := range webhooks {
+			r.register(t, rigAdmin, fmt.Sprintf("w%d.example", i), roomOf(i), func(req *http.Request) (*http.Response, error) {
+				if !mended.Load() {
+					return hang(req)
+				}
+				return respond(200)
+			})
+			r.publish(t, "acme", roomOf(i), each)
+		}
+		stop := r.run(t)
+		pass(40 * time.Second)
+		mended.Store(true)
+		pass(20 * time.Second) // the last of those that hang, and then
+		succeeded := r.states(t, rigAdmin)[webhook.DeliverySucceeded]
+		require.Greater(t, succeeded, webhooks*(each-4), "all but those that wait for their retry")
+		stop()
+	})
+}

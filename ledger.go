@@ -98,8 +98,8 @@ func (l *ledger) written() {
 }
 
 // recordLoop is Run's: it records landings until the ledger is closed and
-// empty. While the store refuses, it goes on trying; after the close only for a
-// little while, because the leases will run out anyway.
+// empty. It goes on trying while the store refuses, until ctx ends: then it gives
+// up what is left, because the leases will run out anyway.
 func (d *Dispatcher) recordLoop(ctx context.Context) {
 	for {
 		batch := d.ledger.next()
@@ -117,24 +117,18 @@ func (d *Dispatcher) recordLoop(ctx context.Context) {
 
 func (d *Dispatcher) recordWithRetry(ctx context.Context, batch []landing) {
 	retry := storeBackOff()
-	var giveUp time.Time
 	for {
 		err := d.record(ctx, batch)
 		if err == nil {
 			return
 		}
+		if ctx.Err() != nil {
+			d.log.Error("webhook: outcomes could not be recorded before the shutdown; their leases will run out", "outcomes", len(batch))
+			return
+		}
 		wait := retry.NextBackOff()
 		d.log.Warn("webhook: outcomes could not be recorded; trying again", "outcomes", len(batch), "error", err, "wait", wait)
-		if waitFor(d.ledger.closing, wait) {
-			if giveUp.IsZero() {
-				giveUp = time.Now().Add(farewell)
-			}
-			if time.Now().After(giveUp) {
-				d.log.Error("webhook: outcomes could not be recorded before the shutdown; their leases will run out", "outcomes", len(batch))
-				return
-			}
-			sleep(ctx, min(wait, farewell/10))
-		}
+		sleep(ctx, wait)
 	}
 }
 
@@ -147,7 +141,7 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 		call.Duration, call.Err = time.Since(began), err
 		d.tracer.Recorded(ctx, call)
 	}()
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	storeCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	finish := FinishParams{Now: storedTime(d.clock.Now())}
 	release := ReleaseParams{Now: finish.Now}
@@ -162,7 +156,7 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 		}
 	}
 	if len(finish.Outcomes) > 0 {
-		r, err := d.store.Finish(ctx, finish)
+		r, err := d.store.Finish(storeCtx, finish)
 		if err != nil {
 			return err
 		}
@@ -182,7 +176,7 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 		}
 	}
 	if len(release.Claims) > 0 {
-		if _, err := d.store.Release(ctx, release); err != nil {
+		if _, err := d.store.Release(storeCtx, release); err != nil {
 			return err
 		}
 		call.Released = len(release.Claims)

@@ -238,14 +238,22 @@ func (m *Manager) Update(ctx context.Context, a Actor, id uuid.UUID, ch WebhookC
 // lease has run out.)
 //
 // It returns ErrStillInFlight if ctx ends, or the store fails, while it waits:
-// the deletion stands all the same. Without a deadline it waits no longer than
+// the deletion stands all the same, and calling Delete again goes on waiting.
+// Once nothing is in flight any more, that is ErrNotFound. Without a deadline it waits no longer than
 // leases last by the Clock, which for one that is moved by hand may be for ever.
 func (m *Manager) Delete(ctx context.Context, a Actor, id uuid.UUID) error {
 	scope, err := mayChange(a)
 	if err != nil {
 		return err
 	}
-	if err := m.store.DeleteWebhook(ctx, DeleteWebhookParams{Scope: scope, ID: id, Now: m.now()}); err != nil {
+	err = m.store.DeleteWebhook(ctx, DeleteWebhookParams{Scope: scope, ID: id, Now: m.now()})
+	if errors.Is(err, ErrNotFound) {
+		// Deleted before, perhaps, with attempts that nobody has waited for to the end.
+		if n, leasedErr := m.store.Leased(ctx, scope, id, m.now()); leasedErr == nil && n > 0 {
+			err = nil
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("webhook: delete: %w", err)
 	}
 	m.wake()
@@ -268,7 +276,7 @@ func (m *Manager) awaitFlights(ctx context.Context, scope Scope, id uuid.UUID) e
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return fmt.Errorf("webhook: delete: %d: %w: %w", n, ErrStillInFlight, ctx.Err())
+			return fmt.Errorf("webhook: delete: %d of them: %w: %w", n, ErrStillInFlight, ctx.Err())
 		}
 	}
 }

@@ -21,7 +21,7 @@ func (d *Dispatcher) noticeLoop(ctx context.Context) {
 	}
 	retry := storeBackOff()
 	for ctx.Err() == nil {
-		next, err := d.passOnNotices(ctx)
+		next, err := d.passOnNotices(ctx, false)
 		if err != nil {
 			if ctx.Err() != nil {
 				return
@@ -47,14 +47,15 @@ func (d *Dispatcher) noticeLoop(ctx context.Context) {
 }
 
 // passOnNotices gives due notices to the notifier, one after the other, and
-// returns when the next one is due.
-func (d *Dispatcher) passOnNotices(ctx context.Context) (next time.Time, err error) {
+// returns when the next one is due. If untilFailure is set, it leaves the rest
+// for another time as soon as one could not be sent.
+func (d *Dispatcher) passOnNotices(ctx context.Context, untilFailure bool) (next time.Time, err error) {
 	if d.cfg.Notifier == nil {
 		return time.Time{}, nil
 	}
 	d.noticeMu.Lock()
 	defer d.noticeMu.Unlock()
-	for ctx.Err() == nil {
+	for limit := 1; ctx.Err() == nil; {
 		if d.stuck != nil {
 			select {
 			case <-d.stuck:
@@ -63,29 +64,40 @@ func (d *Dispatcher) passOnNotices(ctx context.Context) (next time.Time, err err
 				return d.clock.Now().Add(noticeRetry), nil
 			}
 		}
-		r, err := d.store.ClaimNotices(ctx, ClaimNoticesParams{
-			Now: storedTime(d.clock.Now()), LeaseFor: d.cfg.NotifyTimeout + noticeLease, Limit: 1,
-		})
+		r, err := d.claimNotices(ctx, limit)
 		if err != nil {
 			return time.Time{}, fmt.Errorf("claim notices: %w", err)
 		}
 		if len(r.Claims) == 0 {
 			return r.NextDue, nil
 		}
-		if err := d.passOn(ctx, r.Claims[0]); err != nil {
+		sent, err := d.passOn(ctx, r.Claims[0])
+		if err != nil {
 			return time.Time{}, err
+		}
+		if untilFailure && !sent {
+			limit = 0 // only look when the next one is due
 		}
 	}
 	return time.Time{}, nil
 }
 
+func (d *Dispatcher) claimNotices(ctx context.Context, limit int) (ClaimNoticesResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return d.store.ClaimNotices(ctx, ClaimNoticesParams{
+		Now: storedTime(d.clock.Now()), LeaseFor: d.cfg.NotifyTimeout + noticeLease, Limit: limit,
+	})
+}
+
 // passOn gives one notice to the notifier and records whether it was sent.
-func (d *Dispatcher) passOn(ctx context.Context, c NoticeClaim) error {
+func (d *Dispatcher) passOn(ctx context.Context, c NoticeClaim) (sent bool, err error) {
 	began := time.Now()
-	err := d.notify(ctx, c.Notice)
+	err = d.notify(ctx, c.Notice)
+	sent = err == nil
 	d.tracer.NoticePassedOn(ctx, NoticeCall{Notice: c.Notice, Attempt: c.Attempt, Duration: time.Since(began), Err: err})
 	now := storedTime(d.clock.Now())
-	done := FinishNoticeParams{Now: now, WebhookID: c.Notice.WebhookID, Token: c.Token, Sent: err == nil}
+	done := FinishNoticeParams{Now: now, WebhookID: c.Notice.WebhookID, Token: c.Token, Sent: sent}
 	if err != nil {
 		done.RetryAt = now.Add(min(maxNoticeRetry, noticeRetry<<min(c.Attempt-1, 10)))
 		d.log.Error("webhook: a notice could not be sent; it will be tried again",
@@ -94,9 +106,9 @@ func (d *Dispatcher) passOn(ctx context.Context, c NoticeClaim) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	if err := d.store.FinishNotice(ctx, done); err != nil && !errors.Is(err, ErrLeaseLost) {
-		return fmt.Errorf("finish notice: %w", err)
+		return sent, fmt.Errorf("finish notice: %w", err)
 	}
-	return nil
+	return sent, nil
 }
 
 // notify calls the notifier, waits no longer than it may take, and turns a
@@ -104,7 +116,7 @@ func (d *Dispatcher) passOn(ctx context.Context, c NoticeClaim) error {
 func (d *Dispatcher) notify(ctx context.Context, n Notice) error {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.NotifyTimeout)
 	defer cancel()
-	var err error
+	err := errors.New("the notifier ended its goroutine")
 	returned := make(chan struct{})
 	go func() {
 		defer close(returned)

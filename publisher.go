@@ -100,8 +100,9 @@ func (p *Publisher) Publish(ctx context.Context, e Event) (Published, error) {
 func (p *Publisher) PublishMany(ctx context.Context, events []Event) ([]PublishResult, error) {
 	insert := p.w.InsertEvents
 	if p.dispatcher != nil {
+		began := time.Now()
 		insert = func(ctx context.Context, params InsertParams) (InsertResult, error) {
-			return p.dispatcher.handOff(ctx, p.w, params)
+			return p.dispatcher.handOff(ctx, p.w, params, began)
 		}
 	}
 	return p.publish(ctx, insert, events)

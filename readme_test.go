@@ -212,7 +212,7 @@ func TestREADMELimits(t *testing.T) {
 		{"organization and subject ids, keys, attribute values", fmt.Sprintf("%d bytes", webhook.MaxIDBytes)},
 		{"parents, attributes of an event", fmt.Sprintf("%d, %d", webhook.MaxParents, webhook.MaxAttributes)},
 		{"items of a page", fmt.Sprintf("%d; %d by default", webhook.MaxPageSize, webhook.DefaultPageSize)},
-		{"response body that is kept, error text", fmt.Sprintf("%s, %s bytes", thousands(webhook.MaxResponseBytes), thousands(webhook.MaxErrorBytes))},
+		{"response body that is kept", fmt.Sprintf("%s bytes", thousands(webhook.MaxResponseBytes))},
 	}, readmeTable(t, "of"))
 }
 

@@ -11,42 +11,69 @@ import (
 
 // The slow start of a webhook.
 const (
-	maxLaneCap   = 16               // attempts of one webhook in flight, at most
-	promptAnswer = time.Second      // an answer within it doubles the cap
-	laneMemory   = 10 * time.Second // how long a proven webhook is remembered when idle
+	maxLaneCap    = 16               // attempts of one webhook in flight, at most
+	promptAnswer  = time.Second      // an answer within it doubles the cap
+	provenMemory  = 10 * time.Second // how long an idle webhook is known to be prompt
+	slowMemory    = 10 * time.Minute // how long one is known to be slow
+	maxRemembered = 1000             // idle webhooks of each kind
 )
 
 // slots shares the dispatcher's attempts in flight among webhooks, so that one
 // that hangs costs the others nothing. A webhook starts with a cap of one
 // attempt at a time; each prompt answer doubles the cap, a timeout or a slow
-// answer ends that. Webhooks that have not proven themselves share one half of
-// the slots, an organization gets no more than a quarter while others wait.
+// answer ends that. Webhooks with a cap of one share one half of the slots, and
+// those of them that are known to be slow one quarter; an organization gets no
+// more than a quarter while others wait.
 type slots struct {
 	mu            sync.Mutex
 	max           int
 	base          context.Context //nolint:containedctx // of flights that are handed off, while Run runs
 	drained       chan struct{}   // closed when nothing is in flight and nothing will be
 	inFlight      int
-	unproven      int  // of those in flight, the ones of webhooks with a cap of 1
+	unproven      int  // of those in flight, the ones of webhooks that nothing was known of
+	slow          int  // and of webhooks known to be slow
 	claiming      bool // a claim is under way, and nobody knows yet of what
 	lanes         map[uuid.UUID]*lane
 	organizations map[string]int // in flight
 }
 
-// lane is the state of one webhook. Webhooks without one have a cap of 1 and
+// lane is what is known of one webhook. Those without one have a cap of 1 and
 // nothing in flight.
 type lane struct {
-	cap      int
-	flights  []*flight
-	more     bool // work may have been kept back by the cap
-	lastUsed time.Time
+	cap       int
+	flights   []*flight
+	more      bool // work may have been kept back by the cap
+	lastUsed  time.Time
+	slowUntil time.Time
+}
+
+// kind is what a webhook is to the quotas.
+type kind int
+
+const (
+	unproven kind = iota
+	proven
+	slow
+)
+
+func (l *lane) kind(now time.Time) kind {
+	switch {
+	case l == nil:
+		return unproven
+	case l.cap > 1:
+		return proven
+	case now.Before(l.slowUntil):
+		return slow
+	default:
+		return unproven
+	}
 }
 
 // flight is a claim in a slot.
 type flight struct {
 	webhookID    uuid.UUID
 	organization string
-	unproven     bool
+	kind         kind
 	claim        Claim
 	leaseEnd     time.Time // by this process's monotonic clock
 	began        time.Time // likewise
@@ -63,7 +90,11 @@ func newSlots(n int) *slots {
 func (s *slots) half() int    { return max(1, s.max/2) }
 func (s *slots) quarter() int { return max(1, s.max/4) }
 
-// room returns how many more attempts a webhook may have in flight.
+// unprovenRoom and slowRoom are what the quotas leave.
+func (s *slots) unprovenRoom() int { return s.half() - s.unproven - s.slow }
+func (s *slots) slowRoom() int     { return min(s.unprovenRoom(), s.quarter()-s.slow) }
+
+// room returns how many more attempts a webhook may have in flight by its cap.
 func (s *slots) room(l *lane, now time.Time) int {
 	for _, f := range l.flights {
 		if now.Sub(f.began) > promptAnswer {
@@ -71,14 +102,39 @@ func (s *slots) room(l *lane, now time.Time) int {
 		}
 	}
 	// The fewer slots are free, the less any one webhook may have: proven
-	// webhooks that begin to hang together cannot take them all.
-	limit := min(l.cap, max(1, 2*maxLaneCap*(s.max-s.inFlight)/s.max))
-	return max(0, limit-len(l.flights))
+	// webhooks that begin to hang together do not take them all.
+	fair := (maxLaneCap*(s.max-s.inFlight) + s.max - 1) / s.max
+	return max(0, min(l.cap, max(1, fair))-len(l.flights))
 }
 
-// offerFair returns the bounds of the next claim, in which no organization gets
-// more than its quota. Like the other offers it keeps hand-offs out until
-// register is called.
+// offerRest returns the bounds of a claim in which organizations have no quota,
+// and webhooks known to be slow have no part. Like the other offers it keeps
+// hand-offs out until register is called.
+//
+// It offers half of the free slots: what the first claim takes shows the second
+// one, which follows at once, how much is too much for one webhook.
+func (s *slots) offerRest() ClaimParams {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claiming = true
+	now := time.Now()
+	s.forget(now)
+	p := ClaimParams{Limit: (s.max - s.inFlight + 1) / 2, PerWebhook: 1, Caps: map[uuid.UUID]int{}, UnlistedLimit: s.unprovenRoom()}
+	if p.UnlistedLimit <= 0 {
+		p.UnlistedLimit = -1
+	}
+	for id, l := range s.lanes {
+		if l.kind(now) == slow && len(l.flights) == 0 {
+			p.Caps[id] = 0 // see offerSlow
+			continue
+		}
+		p.Caps[id] = s.room(l, now)
+		l.more = l.more || p.Caps[id] == 0
+	}
+	return p
+}
+
+// offerFair is offerRest with the quotas of organizations.
 func (s *slots) offerFair() ClaimParams {
 	p := s.offerRest()
 	s.mu.Lock()
@@ -91,25 +147,39 @@ func (s *slots) offerFair() ClaimParams {
 	return p
 }
 
-// offerRest returns the bounds of a claim in which organizations have no quota.
-func (s *slots) offerRest() ClaimParams {
+// offerSlow returns the bounds of a claim from the webhooks known to be slow
+// alone, and a Limit of 0 if there is nothing to offer.
+func (s *slots) offerSlow() ClaimParams {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.claiming = true
 	now := time.Now()
-	p := ClaimParams{Limit: s.max - s.inFlight, PerWebhook: 1, Caps: map[uuid.UUID]int{}, UnlistedLimit: s.half() - s.unproven}
-	if p.UnlistedLimit <= 0 {
-		p.UnlistedLimit = -1
-	}
+	p := ClaimParams{Caps: map[uuid.UUID]int{}, UnlistedLimit: -1}
 	for id, l := range s.lanes {
-		if len(l.flights) == 0 && (l.cap == 1 || now.Sub(l.lastUsed) > laneMemory) {
-			delete(s.lanes, id)
-			continue
+		if l.kind(now) == slow && len(l.flights) == 0 {
+			p.Caps[id] = 1
 		}
-		p.Caps[id] = s.room(l, now)
-		l.more = l.more || p.Caps[id] == 0
+	}
+	if len(p.Caps) > 0 {
+		p.Limit = max(0, min(s.slowRoom(), s.max-s.inFlight))
 	}
 	return p
+}
+
+// anySlow reports whether offerSlow has something to offer.
+func (s *slots) anySlow() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.slowRoom() <= 0 || s.inFlight >= s.max {
+		return false
+	}
+	now := time.Now()
+	for _, l := range s.lanes {
+		if l.kind(now) == slow && len(l.flights) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // offerAll returns the bounds for a claim whose attempts are awaited together:
@@ -118,6 +188,7 @@ func (s *slots) offerAll() ClaimParams {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.claiming = true
+	s.forget(time.Now())
 	p := ClaimParams{Limit: s.max - s.inFlight, PerWebhook: maxLaneCap, Caps: map[uuid.UUID]int{}}
 	for id, l := range s.lanes {
 		if len(l.flights) > 0 {
@@ -125,6 +196,22 @@ func (s *slots) offerAll() ClaimParams {
 		}
 	}
 	return p
+}
+
+// forget drops idle webhooks of which nothing is worth knowing any more, or that
+// are too many.
+func (s *slots) forget(now time.Time) {
+	var remembered [3]int
+	for id, l := range s.lanes {
+		if len(l.flights) > 0 {
+			continue
+		}
+		k := l.kind(now)
+		remembered[k]++
+		if k == unproven || k == proven && now.Sub(l.lastUsed) > provenMemory || remembered[k] > maxRemembered {
+			delete(s.lanes, id)
+		}
+	}
 }
 
 // quotaReached reports whether an organization has its quarter, so that a claim
@@ -172,12 +259,14 @@ func (s *slots) take(webhookID uuid.UUID, organization string, leaseEnd time.Tim
 	if s.base == nil || s.claiming || s.inFlight >= s.max || s.organizations[organization] >= s.quarter() {
 		return nil
 	}
+	now := time.Now()
 	l := s.lanes[webhookID]
-	switch {
-	case l != nil && s.room(l, time.Now()) == 0:
+	if l != nil && s.room(l, now) == 0 {
 		l.more = true
 		return nil
-	case (l == nil || l.cap == 1) && s.unproven >= s.half():
+	}
+	switch k := l.kind(now); {
+	case k == unproven && s.unprovenRoom() <= 0, k == slow && s.slowRoom() <= 0:
 		return nil
 	}
 	return s.add(s.base, webhookID, organization, leaseEnd)
@@ -189,17 +278,24 @@ func (s *slots) add(ctx context.Context, webhookID uuid.UUID, organization strin
 		l = &lane{cap: 1}
 		s.lanes[webhookID] = l
 	}
-	f := &flight{
-		webhookID: webhookID, organization: organization, unproven: l.cap == 1, leaseEnd: leaseEnd, began: time.Now(),
-	}
+	now := time.Now()
+	f := &flight{webhookID: webhookID, organization: organization, kind: l.kind(now), leaseEnd: leaseEnd, began: now}
 	f.ctx, f.cancel = context.WithCancelCause(ctx)
 	l.flights = append(l.flights, f)
-	s.inFlight++
 	s.organizations[organization]++
-	if f.unproven {
-		s.unproven++
-	}
+	s.count(f, 1)
 	return f
+}
+
+// count keeps the sums.
+func (s *slots) count(f *flight, n int) {
+	s.inFlight += n
+	switch f.kind {
+	case unproven:
+		s.unproven += n
+	case slow:
+		s.slow += n
+	}
 }
 
 // begin notes that a flight starts now, and not when its slot was reserved.
@@ -224,26 +320,25 @@ func (s *slots) done(f *flight, v verdict) (wanted bool) {
 	f.cancel(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
 	l := s.lanes[f.webhookID]
-	wanted = l.more || s.inFlight >= s.max
+	wanted = l.more || s.inFlight >= s.max || f.kind == slow || f.kind == unproven && s.unprovenRoom() <= 0
 	l.more = false
 	l.flights = slices.DeleteFunc(l.flights, func(o *flight) bool { return o == f })
-	l.lastUsed = time.Now()
-	if s.inFlight--; s.inFlight == 0 && s.base == nil && s.drained != nil {
-		close(s.drained)
-		s.drained = nil
-	}
-	if f.unproven {
-		s.unproven--
-	}
+	l.lastUsed = now
+	s.count(f, -1)
 	if s.organizations[f.organization]--; s.organizations[f.organization] == 0 {
 		delete(s.organizations, f.organization)
 	}
-	switch slow := l.lastUsed.Sub(f.began) > promptAnswer; {
-	case v == verdictTimeout || slow:
-		l.cap = 1
+	switch {
+	case v == verdictTimeout, v == verdictAnswered && now.Sub(f.began) > promptAnswer:
+		l.cap, l.slowUntil = 1, now.Add(slowMemory)
 	case v == verdictAnswered:
 		l.cap = min(2*l.cap, maxLaneCap)
+	}
+	if s.inFlight == 0 && s.base == nil && s.drained != nil {
+		close(s.drained)
+		s.drained = nil
 	}
 	return wanted
 }

@@ -37,7 +37,8 @@ import (
 //
 // S6. An update succeeds only at the stored Version, and adds 1; otherwise
 // ErrConflict. It cancels, as S21 does, unfinished deliveries of events that the
-// new subscriptions no longer ask for ([Webhook.Subscribes]).
+// new subscriptions no longer ask for ([Webhook.Subscribes]), but for those of
+// transactions that commit later.
 //
 // S7. InsertEvents takes many events; each has its own result or error, and
 // goes in with all its deliveries or not at all. A webhook of the event's
@@ -84,8 +85,8 @@ import (
 // LeasedUntil a lease has run out.
 //
 // S14. Deactivating or deleting a webhook takes effect in one step. From then
-// on no claim returns its deliveries, not even ones inserted by transactions
-// that commit later, and reads show those as held or cancelled, one whose
+// on neither Claim nor InsertEvents returns claims on its deliveries, not even
+// ones inserted by transactions that commit later, and reads show those as held or cancelled, one whose
 // attempt is in flight too. Rows may follow in batches, by Sweep. A leased row
 // stays leased until it is finished or settled: its attempt is logged, and the
 // delivery is then held (if another attempt was left) or cancelled (whatever

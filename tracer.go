@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // Tracer is told of what a [Dispatcher] and its Publisher do, for spans and
@@ -16,7 +19,7 @@ import (
 // Embed [NopTracer], so that methods which are added later break nothing.
 type Tracer interface {
 	// AttemptStarted is called before a request is built; the request and
-	// AttemptEnded have the context that it returns.
+	// AttemptEnded see the values of the context that it returns.
 	AttemptStarted(ctx context.Context, d AttemptStarted) context.Context
 	AttemptEnded(ctx context.Context, d AttemptEnded)
 
@@ -29,7 +32,14 @@ type Tracer interface {
 
 // AttemptStarted describes an attempt that begins.
 type AttemptStarted struct {
-	Claim Claim // with payload and secret: pass on neither
+	DeliveryID     uuid.UUID
+	EventID        uuid.UUID
+	WebhookID      uuid.UUID
+	OrganizationID string
+	EventType      EventType
+	Number         int // from 1
+	DueAt          time.Time
+	Test           bool
 }
 
 // AttemptEnded describes an attempt that has ended.
@@ -123,14 +133,22 @@ func (t safeTracer) contain() {
 }
 
 func (t safeTracer) AttemptStarted(ctx context.Context, d AttemptStarted) (out context.Context) {
-	defer func() {
-		if out == nil {
-			out = ctx
-		}
-	}()
+	out = ctx
 	defer t.contain()
-	return t.tracer.AttemptStarted(ctx, d)
+	if values := t.tracer.AttemptStarted(ctx, d); values != nil {
+		out = tracedContext{ctx, values}
+	}
+	return out
 }
+
+// tracedContext takes values from the tracer's context, and everything else from
+// the attempt's: no tracer keeps an attempt from being ended.
+type tracedContext struct {
+	context.Context //nolint:containedctx // it is one
+	values          context.Context
+}
+
+func (c tracedContext) Value(key any) any { return c.values.Value(key) }
 
 func (t safeTracer) AttemptEnded(ctx context.Context, d AttemptEnded) {
 	defer t.contain()
@@ -139,6 +157,7 @@ func (t safeTracer) AttemptEnded(ctx context.Context, d AttemptEnded) {
 
 func (t safeTracer) Published(ctx context.Context, d Publication) {
 	defer t.contain()
+	d.Results = slices.Clone(d.Results)
 	t.tracer.Published(ctx, d)
 }
 

@@ -39,8 +39,8 @@ func (r *recordingTracer) told(format string, args ...any) {
 }
 
 func (r *recordingTracer) AttemptStarted(ctx context.Context, d webhook.AttemptStarted) context.Context {
-	r.told("started %d", d.Claim.Attempt)
-	return context.WithValue(ctx, spanKey{}, d.Claim.Attempt)
+	r.told("started %d", d.Number)
+	return context.WithValue(ctx, spanKey{}, d.Number)
 }
 
 func (r *recordingTracer) AttemptEnded(ctx context.Context, d webhook.AttemptEnded) {

@@ -5,7 +5,7 @@
 // [Store.Begin]. A dispatcher on it needs no polling: the store wakes it.
 //
 // Claims take O(log n) steps for each delivery they return, whatever else is
-// stored, and look once at each webhook that has due work.
+// stored, and look at each webhook that has due work once a round.
 package memstore
 
 import (

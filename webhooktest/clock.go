@@ -24,6 +24,10 @@ func NewClock(start time.Time) *Clock { return &Clock{start: start} }
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.now()
+}
+
+func (c *Clock) now() time.Time {
 	start := c.start
 	if start.IsZero() {
 		start = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -40,7 +44,9 @@ func (c *Clock) Advance(d time.Duration) {
 
 // AdvanceTo moves the clock on to t; a time in its past leaves it alone.
 func (c *Clock) AdvanceTo(t time.Time) {
-	if d := t.Sub(c.Now()); d > 0 {
-		c.Advance(d)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d := t.Sub(c.now()); d > 0 {
+		c.offset += d
 	}
 }

@@ -191,8 +191,17 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(a.Body) // a status without a body refuses one
 }
 
-// receive keeps a request and returns what to answer.
+// receive keeps a request and returns what to answer. The script may call the
+// endpoint, and is therefore asked outside of the lock.
 func (e *Endpoint) receive(r *http.Request, payload []byte) Answer {
+	script, n := e.keep(r, payload)
+	if script == nil {
+		return Answer{}
+	}
+	return script(n)
+}
+
+func (e *Endpoint) keep(r *http.Request, payload []byte) (script Script, n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	got := Received{Header: r.Header.Clone(), Payload: payload, Verified: e.verify(payload, r.Header) == nil}
@@ -201,10 +210,7 @@ func (e *Endpoint) receive(r *http.Request, payload []byte) Answer {
 	e.received = append(e.received, got)
 	close(e.arrived)
 	e.arrived = make(chan struct{})
-	if e.script == nil {
-		return Answer{}
-	}
-	return e.script(len(e.received))
+	return e.script, len(e.received)
 }
 
 func (e *Endpoint) verify(payload []byte, h http.Header) error {

@@ -82,7 +82,7 @@ func (d *Dispatcher) attempt(ctx context.Context, f *flight) (a Attempt, v verdi
 	began := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
-			d.logPanic("the HTTPDoer panicked", p)
+			d.logPanic("HTTPDoer", p)
 			a.Outcome, a.ErrorClass, a.Error = OutcomeFailed, ErrorInternal, "internal error of the sender"
 		}
 		a.Duration = time.Since(began)

@@ -363,7 +363,7 @@ func (d *Dispatcher) launch(f *flight, landed func(landing)) {
 		var l landing // of a flight that broke off: nothing, and the lease runs out
 		defer func() {
 			if p := recover(); p != nil {
-				d.logPanic("a callback of the host panicked", p)
+				d.logPanic("Logger or Clock", p)
 			}
 			landed(l)
 			d.land(f, l.verdict)
@@ -373,9 +373,9 @@ func (d *Dispatcher) launch(f *flight, landed func(landing)) {
 }
 
 // logPanic reports a panic, which may have been the logger's own.
-func (d *Dispatcher) logPanic(what string, p any) {
+func (d *Dispatcher) logPanic(callback string, p any) {
 	defer func() { _ = recover() }()
-	d.log.Error("webhook: "+what, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	d.log.Error("webhook: a callback panicked", "callback", callback, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
 // land frees a flight's slot and says so to whoever may be waiting for it.

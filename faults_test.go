@@ -158,8 +158,10 @@ func TestLookingForACommit(t *testing.T) {
 			pass(2 * time.Millisecond)
 		}
 		committed := time.Now()
+		looks := s.claims.Load()
 		require.NoError(t, tx.Commit())
 		pass(500 * time.Millisecond)
+		require.Less(t, s.claims.Load()-looks, int64(10), "more and more seldom")
 		at := r.times("healthy.example", committed)
 		require.Len(t, at, 1)
 		require.Less(t, at[0], 300*time.Millisecond)

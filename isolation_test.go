@@ -224,8 +224,9 @@ func TestProvenWebhooksThatHangTogetherLeaveSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, webhook.DispatcherConfig{})
 		var hangs atomic.Bool
+		turning := func(i int) string { return fmt.Sprintf("turning%d", i) } // each of an organization of its own
 		for i := range 16 {
-			r.register(t, rigAdmin, fmt.Sprintf("turning%d.example", i), roomOf(i), func(req *http.Request) (*http.Response, error) {
+			r.register(t, adminOf(turning(i)), turning(i)+".example", rigRoom, func(req *http.Request) (*http.Response, error) {
 				if hangs.Load() {
 					return hang(req)
 				}
@@ -236,14 +237,21 @@ func TestProvenWebhooksThatHangTogetherLeaveSlots(t *testing.T) {
 		r.register(t, other, "healthy.example", rigRoom, healthy)
 		stop := r.run(t)
 		for i := range 16 {
-			r.publish(t, "acme", roomOf(i), 40)
+			r.publish(t, turning(i), rigRoom, 40)
 		}
 		r.publish(t, "other", rigRoom, 40)
 		pass(time.Second)
 		hangs.Store(true)
+		tx := r.store.Begin() // so that one claim finds all of it
 		for i := range 16 {
-			r.publish(t, "acme", roomOf(i), 40)
+			for range 40 {
+				_, err := r.publisher.PublishTx(t.Context(), tx, webhook.Event{
+					OrganizationID: turning(i), Type: webhook.EventMessageSent, Subject: rigRoom,
+				})
+				require.NoError(t, err)
+			}
 		}
+		require.NoError(t, tx.Commit())
 		for range 10 {
 			pass(time.Second)
 			published := time.Now()

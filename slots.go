@@ -295,6 +295,7 @@ func (s *slots) count(f *flight, n int) {
 		s.unproven += n
 	case slow:
 		s.slow += n
+	case proven: // has no quota
 	}
 }
 

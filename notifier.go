@@ -11,8 +11,12 @@ import (
 // NoticeKind says what a notice is about.
 type NoticeKind string
 
-// NoticeExhausted tells that deliveries have failed for good.
-const NoticeExhausted NoticeKind = "exhausted"
+// The kinds of notices. A notifier passes on kinds that it does not know, too:
+// more may come.
+const (
+	NoticeExhausted   NoticeKind = "exhausted"   // deliveries have failed for good
+	NoticeDeactivated NoticeKind = "deactivated" // a webhook was made inactive by a rule; no rule does so yet
+)
 
 // Grouping of notices: many deliveries of one webhook that fail together are
 // one message, not one each.

@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"slices"
+	"testing"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,6 +22,7 @@ func s9() []test {
 		{"UnlistedLimit", unlistedLimit},
 		{"GoesRoundTheWebhooks", goesRoundTheWebhooks},
 		{"ABacklogKeepsNobodyWaiting", aBacklogKeepsNobodyWaiting},
+		{"AnyBacklogLeavesEverySecondClaim", anyBacklogLeavesEverySecondClaim},
 		{"CreationOrderWithinAWebhook", creationOrderWithinAWebhook},
 		{"ConcurrentClaimsAreDisjoint", concurrentClaimsAreDisjoint},
 		{"NextDueIsWhenSomethingHappens", nextDueIsWhenSomethingHappens},
@@ -240,6 +242,31 @@ func aBacklogKeepsNobodyWaiting(f *fixture) {
 	got := f.claim(webhook.ClaimParams{Limit: 10}).Claims
 	f.Equal(map[uuid.UUID]int{big.ID: 7, small.ID: 3}, perWebhookCount(got))
 	f.Len(f.claimAll(), backlog-7)
+}
+
+// anyBacklogLeavesEverySecondClaim counts: however much waits for one webhook,
+// another one's deliveries are half of what is claimed until none is left.
+func anyBacklogLeavesEverySecondClaim(f *fixture) {
+	const batch, small, slots = 1000, 100, 50
+	backlog := 100 * batch
+	if testing.Short() {
+		backlog = 5 * batch
+	}
+	busy, quiet := f.webhook(subscribed(messages)), f.webhook(in(umbrella))
+	for range backlog / batch {
+		inserted := 0
+		for _, e := range f.insert(webhook.InsertParams{Events: f.events(batch)}).Events {
+			inserted += e.Deliveries
+		}
+		f.Equal(batch, inserted)
+	}
+	f.pass(time.Second)
+	f.publish(f.events(small, wantedBy(quiet))...)
+	for range 2 * small / slots {
+		got := f.claim(webhook.ClaimParams{Limit: slots}).Claims
+		f.Equal(map[uuid.UUID]int{busy.ID: slots / 2, quiet.ID: slots / 2}, perWebhookCount(got))
+	}
+	f.Equal(map[uuid.UUID]int{busy.ID: slots}, perWebhookCount(f.claim(webhook.ClaimParams{Limit: slots}).Claims))
 }
 
 func creationOrderWithinAWebhook(f *fixture) {

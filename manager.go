@@ -451,10 +451,14 @@ func (m *Manager) Recover(ctx context.Context, a Actor, webhookID uuid.UUID, sin
 }
 
 // SendTest sends the catalog's sample of an event type to one webhook, by the
-// same queue, signature, guard and log as any event: a single attempt, with
-// "test": true in the payload, and no notice. The webhook need not be
-// subscribed to the type, but must be active, else ErrConflict. The subject is
-// that of the webhook's first subscription.
+// same queue, signature, guard and log as any event, with "test": true in the
+// payload. It is one attempt: if that fails, the delivery has failed, without a
+// retry and without a notice. SendTest does not wait for it; what became of it
+// is in the log of the delivery that it returns.
+//
+// The webhook need not be subscribed to the type. It must be active, and have a
+// subscription, since the event's subject is that of the first one; else it is
+// ErrConflict.
 func (m *Manager) SendTest(ctx context.Context, a Actor, webhookID uuid.UUID, t EventType) (Delivery, error) {
 	scope, err := mayChange(a)
 	if err != nil {
@@ -466,6 +470,9 @@ func (m *Manager) SendTest(ctx context.Context, a Actor, webhookID uuid.UUID, t 
 	}
 	if w.Status != StatusActive {
 		return Delivery{}, fmt.Errorf("webhook: send test: the webhook is inactive: %w", ErrConflict)
+	}
+	if len(w.Subscriptions) == 0 { // no Manager stores such a webhook, but a store takes it from others
+		return Delivery{}, fmt.Errorf("webhook: send test: the webhook has no subscription: %w", ErrConflict)
 	}
 	info, ok := m.catalog.EventType(t)
 	if !ok {

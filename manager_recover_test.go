@@ -431,6 +431,21 @@ func TestSendTestRefuses(t *testing.T) {
 	require.Empty(t, f.deliveries(t, w.ID))
 }
 
+// A host that has put a webhook into the store by itself may have left out what
+// Manager insists on.
+func TestSendTestNeedsASubject(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	w := f.createWebhook(t, endpointURL)
+	w.ID, w.Subscriptions = uuid.New(), nil
+	secret, err := webhook.NewSecret()
+	require.NoError(t, err)
+	require.NoError(t, f.store.CreateWebhook(t.Context(), webhook.CreateWebhookParams{Webhook: w, Secret: secret}))
+	_, err = f.manager.SendTest(t.Context(), f.admin, w.ID, webhook.EventMessageSent)
+	require.ErrorIs(t, err, webhook.ErrConflict)
+	require.Empty(t, f.deliveries(t, w.ID))
+}
+
 // A webhook may be deleted between the steps of SendTest.
 func TestSendTestMeetsADeletion(t *testing.T) {
 	t.Parallel()

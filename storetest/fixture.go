@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"testing"
 	"time"
@@ -51,7 +52,7 @@ type fixture struct {
 
 func newFixture(t *testing.T, store webhook.Store) *fixture {
 	return &fixture{
-		Assertions: require.New(t), t: t, store: store, now: noon,
+		Assertions: require.New(t), t: t, store: annotated{store}, now: noon,
 		secrets: make(map[uuid.UUID]webhook.Secret),
 	}
 }
@@ -217,7 +218,7 @@ func (f *fixture) insert(p webhook.InsertParams) webhook.InsertResult {
 	}
 	got, err := f.store.InsertEvents(f.ctx(), p)
 	f.NoError(err)
-	f.Len(got.Events, len(p.Events))
+	f.Len(got.Events, len(p.Events), "InsertEvents has a result for each event")
 	return got
 }
 
@@ -225,8 +226,8 @@ func (f *fixture) insert(p webhook.InsertParams) webhook.InsertResult {
 func (f *fixture) publish(events ...webhook.EventRecord) []webhook.InsertedEvent {
 	f.t.Helper()
 	got := f.insert(webhook.InsertParams{Events: events}).Events
-	for _, e := range got {
-		f.NoError(e.Err)
+	for i, e := range got {
+		f.NoError(e.Err, "InsertEvents, event %d", i)
 	}
 	return got
 }
@@ -248,7 +249,7 @@ func (f *fixture) deliver(w webhook.Webhook, n int, edits ...func(*webhook.Event
 	}
 	ds := make([]webhook.Delivery, n)
 	for i, e := range f.insert(p).Events {
-		f.NoError(e.Err)
+		f.NoError(e.Err, "InsertEvents, event %d", i)
 		ds[i] = f.deliveryOf(w, e.EventID)
 	}
 	return ds
@@ -287,7 +288,7 @@ func (f *fixture) claimAll() []webhook.Claim {
 func (f *fixture) claimOne() webhook.Claim {
 	f.t.Helper()
 	got := f.claimAll()
-	f.Len(got, 1)
+	f.Len(got, 1, "Claim, of the one delivery that is due")
 	return got[0]
 }
 
@@ -295,15 +296,24 @@ func (f *fixture) claimOne() webhook.Claim {
 func (f *fixture) nothingWaits() {
 	f.t.Helper()
 	got := f.claim(webhook.ClaimParams{})
-	f.Empty(got.Claims)
-	f.Zero(got.NextDue)
+	f.Empty(got.Claims, "Claim, of nothing")
+	f.Zero(got.NextDue, "NextDue of Claim, where nothing waits")
+}
+
+// nextDue asks when it is worth claiming, and claims nothing.
+func (f *fixture) nextDue() time.Time {
+	f.t.Helper()
+	got, err := f.store.Claim(f.ctx(), webhook.ClaimParams{Now: f.now, LeaseFor: lease}) // a limit of 0
+	f.NoError(err)
+	f.Empty(got.Claims, "Claim with a limit of 0")
+	return got.NextDue
 }
 
 // claimOf claims the one delivery that is due.
 func (f *fixture) claimOf(d webhook.Delivery) webhook.Claim {
 	f.t.Helper()
 	c := f.claimOne()
-	f.Equal(d.ID, c.DeliveryID)
+	f.Equal(d.ID, c.DeliveryID, "Claim, of the one delivery that is due")
 	return c
 }
 
@@ -341,7 +351,7 @@ func (f *fixture) report(outcomes ...webhook.FinishedAttempt) []error {
 	f.pass(took)
 	got, err := f.store.Finish(f.ctx(), webhook.FinishParams{Now: f.now, Outcomes: outcomes})
 	f.NoError(err)
-	f.Len(got.Errs, len(outcomes))
+	f.Len(got.Errs, len(outcomes), "Finish has an error or nil for each outcome")
 	return got.Errs
 }
 
@@ -351,8 +361,8 @@ func (f *fixture) finish(state webhook.DeliveryState, claims ...webhook.Claim) {
 	for i, c := range claims {
 		outcomes[i] = f.outcome(c, state)
 	}
-	for _, err := range f.report(outcomes...) {
-		f.NoError(err)
+	for i, err := range f.report(outcomes...) {
+		f.NoError(err, "Finish, outcome %d", i)
 	}
 }
 
@@ -392,7 +402,7 @@ func (f *fixture) settle(s webhook.Schedule) int {
 			return settled
 		}
 	}
-	f.FailNow("Settle says More for ever")
+	f.FailNow("Settle has said More 1000 times: it must stop once no lease that has run out is left")
 	return 0
 }
 
@@ -406,7 +416,7 @@ func (f *fixture) sweep() {
 			return
 		}
 	}
-	f.FailNow("Sweep says More for ever")
+	f.FailNow("Sweep has said More 1000 times: it must stop once no row is left to move")
 }
 
 // beforeAndAfterSweep checks that what reads show is so at once, not only when
@@ -442,7 +452,7 @@ func (f *fixture) purge(p webhook.PurgeParams) webhook.PurgeResult {
 		got, err := f.store.Purge(f.ctx(), p)
 		f.NoError(err)
 		for _, n := range []int{got.Payloads, got.Attempts, got.Deliveries, got.Events, got.HeldCancelled} {
-			f.LessOrEqual(n, p.Limit)
+			f.LessOrEqual(n, p.Limit, "Purge, within its limit")
 		}
 		sum.Payloads += got.Payloads
 		sum.Attempts += got.Attempts
@@ -453,7 +463,7 @@ func (f *fixture) purge(p webhook.PurgeParams) webhook.PurgeResult {
 			return sum
 		}
 	}
-	f.FailNow("Purge says More for ever")
+	f.FailNow("Purge has said More 1000 times: it must stop once nothing is left that is old enough")
 	return sum
 }
 
@@ -469,7 +479,7 @@ func (f *fixture) claimNotices() []webhook.NoticeClaim {
 func (f *fixture) claimNotice() webhook.NoticeClaim {
 	f.t.Helper()
 	got := f.claimNotices()
-	f.Len(got, 1)
+	f.Len(got, 1, "ClaimNotices, of the one notice that is due")
 	return got[0]
 }
 
@@ -478,7 +488,7 @@ func (f *fixture) noticeDue() time.Time {
 	f.t.Helper()
 	got, err := f.store.ClaimNotices(f.ctx(), webhook.ClaimNoticesParams{Now: f.now, LeaseFor: lease, Limit: 1000})
 	f.NoError(err)
-	f.Empty(got.Claims)
+	f.Empty(got.Claims, "ClaimNotices, of nothing that is due")
 	return got.NextDue
 }
 
@@ -497,18 +507,29 @@ func (f *fixture) retryNotice(c webhook.NoticeClaim, at time.Time) {
 }
 
 // together runs fn n times at once. fn must not use the fixture's assertions;
-// what it returns comes back in the order of i.
+// what it returns comes back in the order of i. If one of them panics, so does
+// together, once all have ended.
 func together[T any](n int, fn func(i int) T) []T {
 	out := make([]T, n)
-	start := make(chan struct{})
+	start, panicked := make(chan struct{}), make(chan string, n)
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					panicked <- fmt.Sprintf("%v\n%s", p, debug.Stack())
+				}
+			}()
 			<-start
 			out[i] = fn(i)
 		})
 	}
 	close(start)
 	wg.Wait()
-	return out
+	select {
+	case p := <-panicked:
+		panic(p)
+	default:
+		return out
+	}
 }

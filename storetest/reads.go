@@ -27,7 +27,7 @@ func (f *fixture) deliveryOf(w webhook.Webhook, eventID uuid.UUID) webhook.Deliv
 	f.t.Helper()
 	page, err := f.store.Deliveries(f.ctx(), scopeOf(w), webhook.DeliveryQuery{WebhookID: w.ID, EventID: eventID})
 	f.NoError(err)
-	f.Len(page.Items, 1)
+	f.Len(page.Items, 1, "Deliveries, of one event to one webhook")
 	d, err := f.store.Delivery(f.ctx(), scopeOf(w), page.Items[0].ID)
 	f.NoError(err)
 	return d
@@ -102,7 +102,7 @@ func pages[T any](f *fixture, fetch func(cursor string) (webhook.Page[T], error)
 		f.NotEmpty(page.Items, "an empty page before the last one")
 		cursor = page.Next
 	}
-	f.FailNow("a list without an end")
+	f.FailNow("a list has 1000 pages, and Next leads to another one: the last page must have no Next")
 	return nil
 }
 

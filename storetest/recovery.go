@@ -183,7 +183,7 @@ func recoverAll(f *fixture, p webhook.RecoverParams) (webhook.RecoverResult, err
 		}
 		p.After, p.Until = got.Next, got.Until
 	}
-	return sum, errors.New("a recovery without an end")
+	return sum, errors.New("a recovery has gone through 1000 batches: the last one must not say More")
 }
 
 func recoverFailedOnes(f *fixture) {
@@ -210,7 +210,9 @@ func recoverFailedOnes(f *fixture) {
 	f.Len(after.Deliveries, len(before.Deliveries)+1)
 	f.Subset(after.Deliveries, before.Deliveries)
 
-	d := after.Deliveries[0] // the newest
+	i := slices.IndexFunc(after.Deliveries, func(d webhook.Delivery) bool { return d.RedeliveryOf == failed.ID })
+	f.GreaterOrEqual(i, 0, "no delivery names the one that failed")
+	d := after.Deliveries[i]
 	f.Equal(webhook.Delivery{
 		ID: d.ID, EventID: failed.EventID, WebhookID: w.ID, OrganizationID: acme, EventType: failed.EventType,
 		Subject: failed.Subject, State: webhook.DeliveryPending, DueAt: f.now, CreatedAt: f.now,
@@ -280,7 +282,7 @@ func recoverBatchesInOrderOfCreation(f *fixture) {
 	began := f.now
 	sum := webhook.RecoverResult{}
 	for batch := 0; ; batch++ {
-		f.Less(batch, 10)
+		f.Less(batch, 10, "9 deliveries are 5 batches of 2: the last one must not say More")
 		f.pass(time.Second)
 		p.Now = f.now
 		got, err := f.store.Recover(f.ctx(), p)
@@ -394,7 +396,7 @@ func untilHidesItsOwnWork(f *fixture) {
 	p.Limit = 2
 	redelivered := 0
 	for batch := 0; ; batch++ {
-		f.Less(batch, 10)
+		f.Less(batch, 10, "4 deliveries are 2 batches of 2: the last one must not say More, nor Until let in what the recovery itself added")
 		got, err := f.store.Recover(f.ctx(), p)
 		f.NoError(err)
 		redelivered += got.Redelivered

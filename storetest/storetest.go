@@ -19,6 +19,23 @@
 //		})
 //	}
 //
+// # Where to begin
+//
+// Write CreateWebhook, InsertEvents, Deliveries, Delivery, Claim and Finish
+// first: with these six S8 passes, and nearly all of S7 and S9. A struct that
+// embeds a nil webhook.Store compiles meanwhile. What is missing panics, which
+// fails the subtests that need it and ends no other one. Then take one clause
+// after the other:
+//
+//	go test -run 'TestStore/S5$'
+//	go test -run 'TestStore/S5$/AnOrganizationHasABound'
+//
+// In what a failure prints, an error of the store begins with the method that
+// returned it, as in "the store's Claim: …". Most subtests publish, claim and
+// finish to get to their point, so look at S7, S9 and S10 before the others.
+//
+// # Stores
+//
 // The function is called once for each subtest, from its goroutine, and returns
 // an empty store that no other one shares: a new schema or file of a database,
 // dropped by t.Cleanup. Subtests of a clause run in parallel, as many as
@@ -32,6 +49,7 @@
 package storetest
 
 import (
+	"runtime/debug"
 	"testing"
 
 	"github.com/posthorn/webhook"
@@ -60,9 +78,22 @@ func Run(t *testing.T, newStore func(t *testing.T) webhook.Store) {
 			for _, tc := range clause.tests {
 				t.Run(tc.name, func(t *testing.T) {
 					t.Parallel()
-					tc.run(newFixture(t, newStore(t)))
+					guarded(t, func() { tc.run(newFixture(t, newStore(t))) })
 				})
 			}
 		})
 	}
+}
+
+// guarded runs a subtest. A store that panics, or one that returns so little
+// that the subtest does, fails this clause and not the whole program: the others
+// have something to say, too.
+func guarded(t *testing.T, run func()) {
+	t.Helper()
+	defer func() {
+		if p := recover(); p != nil {
+			t.Fatalf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	run()
 }

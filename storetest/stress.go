@@ -56,7 +56,9 @@ func Stress(t *testing.T, newStore func(t *testing.T) webhook.Store, cfg StressC
 		}
 		return true
 	})
-	workers[cfg.Goroutines].drain()
+	if !workers[cfg.Goroutines].drain() {
+		return // the ledger has not come to an end either
+	}
 	for _, w := range workers { // what they have not reported by now is late
 		for range len(w.hand) / 2 {
 			w.finish()
@@ -119,9 +121,12 @@ type worker struct {
 	notices []webhook.NoticeClaim
 }
 
+// enough is how many of the things that do not fit are reported.
+const enough = 5
+
 // fail reports what does not fit; the first few things tell enough.
 func (s *stress) fail(format string, args ...any) {
-	if s.faults.Add(1) <= 5 {
+	if s.faults.Add(1) <= enough {
 		s.t.Errorf("seed %d: %s", s.seed, fmt.Sprintf(format, args...))
 	}
 }
@@ -433,25 +438,32 @@ func (w *worker) look() {
 	}
 }
 
-// drain resumes every webhook and lets everything succeed.
-func (w *worker) drain() {
+// drain resumes every webhook and goes on until nothing waits. It says whether
+// that came about.
+func (w *worker) drain() bool {
 	for _, hook := range w.webhooks {
 		w.change(hook, resume)
 	}
 	for range 1000 {
 		w.time(60)
-		for more := true; more; {
-			more = w.tidy()
+		rows := 1000 + len(w.ledger) // more than there can be, and a round may do a single one
+		for rounds := 0; w.tidy(); rounds++ {
+			if rounds > rows {
+				w.fail("Settle or Sweep has said More %d times on end: they must stop once nothing is left to settle or move", rounds)
+				return false
+			}
 		}
 		got := w.claim(100)
 		for len(w.hand) > 0 {
 			w.finish()
 		}
 		if len(got.Claims) == 0 && got.NextDue.IsZero() {
-			return
+			return true
 		}
 	}
-	w.fail("the queue does not come to an end")
+	w.fail("the queue does not come to an end: with every webhook active, each attempt reported and more and more time gone by, " +
+		"Claim must at last return nothing and a zero NextDue")
+	return false
 }
 
 func (w *worker) drainNotices() {
@@ -462,5 +474,5 @@ func (w *worker) drainNotices() {
 			return
 		}
 	}
-	w.fail("the notices do not come to an end")
+	w.fail("the notices do not come to an end: once each has been sent, ClaimNotices must return a zero NextDue")
 }

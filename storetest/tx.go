@@ -58,8 +58,10 @@ func RunTx(t *testing.T, newStore func(t *testing.T) (webhook.Store, func(*testi
 			for _, tc := range clause.tests {
 				t.Run(tc.name, func(t *testing.T) {
 					t.Parallel()
-					store, begin := newStore(t)
-					tc.run(&txFixture{fixture: newFixture(t, store), begin: begin})
+					guarded(t, func() {
+						store, begin := newStore(t)
+						tc.run(&txFixture{fixture: newFixture(t, store), begin: begin})
+					})
 				})
 			}
 		})
@@ -82,9 +84,9 @@ func (f *txFixture) tx() Tx {
 func (f *txFixture) insertTx(tx Tx, events ...webhook.EventRecord) []webhook.InsertedEvent {
 	f.t.Helper()
 	got, err := tx.InsertEventsTx(f.ctx(), webhook.InsertParams{Events: events, Now: f.now})
-	f.NoError(err)
-	f.Empty(got.Claims)
-	f.Len(got.Events, len(events))
+	f.NoError(err, "InsertEventsTx")
+	f.Empty(got.Claims, "InsertEventsTx leases nothing")
+	f.Len(got.Events, len(events), "InsertEventsTx has a result for each event")
 	return got.Events
 }
 
@@ -102,7 +104,7 @@ func aCancelledInsertWritesNothing(f *txFixture) {
 	cancel()
 	_, err := tx.InsertEventsTx(cancelled, webhook.InsertParams{Events: []webhook.EventRecord{e}, Now: f.now})
 	f.ErrorIs(err, context.Canceled)
-	f.NoError(tx.Rollback())
+	f.NoError(tx.Rollback(), "Rollback")
 
 	f.Empty(f.deliveries(ours, webhook.DeliveryQuery{}))
 	f.Equal(webhook.InsertedEvent{EventID: e.ID, Deliveries: 1}, f.publish(e)[0])
@@ -125,7 +127,7 @@ func nothingShowsBeforeTheCommit(f *txFixture) {
 		f.Empty(got.Claims)
 	}
 
-	f.NoError(tx.Commit())
+	f.NoError(tx.Commit(), "Commit")
 	for _, e := range es {
 		d := f.deliveryOf(w, e.ID)
 		f.Equal(webhook.Delivery{
@@ -141,7 +143,7 @@ func aRollbackLeavesNothing(f *txFixture) {
 	e, unmatched := f.event(keyed("key")), f.event(about(hall), keyed("other key"))
 	tx := f.tx()
 	f.insertTx(tx, e, unmatched)
-	f.NoError(tx.Rollback())
+	f.NoError(tx.Rollback(), "Rollback")
 
 	f.Empty(f.deliveries(ours, webhook.DeliveryQuery{}))
 	f.nothingWaits()
@@ -161,9 +163,9 @@ func txFanOutAsEver(f *txFixture) {
 	got, err := tx.InsertEventsTx(f.ctx(), webhook.InsertParams{
 		Events: []webhook.EventRecord{probe}, Now: f.now, Only: dormant.ID,
 	})
-	f.NoError(err)
+	f.NoError(err, "InsertEventsTx")
 	f.Equal([]webhook.InsertedEvent{{EventID: probe.ID, Deliveries: 1}}, got.Events)
-	f.NoError(tx.Commit())
+	f.NoError(tx.Commit(), "Commit")
 
 	f.Equal(webhook.DeliveryPending, f.deliveryOf(active, e.ID).State)
 	f.Equal(webhook.DeliveryHeld, f.deliveryOf(dormant, e.ID).State)
@@ -182,7 +184,7 @@ func aLeaseIsRefused(f *txFixture) {
 	})
 	f.Error(err)
 	f.insertTx(tx, good)
-	f.NoError(tx.Commit())
+	f.NoError(tx.Commit(), "Commit")
 	f.Len(f.deliveries(ours, webhook.DeliveryQuery{}), 1)
 	f.deliveryOf(w, good.ID)
 }
@@ -213,7 +215,7 @@ func duplicatesSpoilNothing(f *txFixture) {
 	f.True(mixed[1].Duplicate)
 	f.Equal(good.ID, mixed[1].EventID)
 	f.Equal(webhook.InsertedEvent{EventID: last.ID, Deliveries: 1}, mixed[2])
-	f.NoError(tx.Commit())
+	f.NoError(tx.Commit(), "Commit")
 
 	events := map[uuid.UUID]bool{}
 	for _, d := range f.deliveries(ours, webhook.DeliveryQuery{}) {
@@ -258,14 +260,14 @@ func twoTransactionsAndOneKey(f *txFixture) {
 	tx1, tx2 := f.tx(), f.tx()
 	f.insertTx(tx1, first)
 	waiting := f.contend(tx2.InsertEventsTx, second)
-	f.NoError(tx1.Commit())
+	f.NoError(tx1.Commit(), "Commit")
 	got := <-waiting
 	if got.err == nil {
 		f.True(got.event.Duplicate)
 		f.Equal(first.ID, got.event.EventID)
-		f.NoError(tx2.Commit())
+		f.NoError(tx2.Commit(), "Commit")
 	} else {
-		f.NoError(tx2.Rollback())
+		f.NoError(tx2.Rollback(), "Rollback")
 	}
 	f.Len(f.deliveries(ours, webhook.DeliveryQuery{}), 1)
 	f.deliveryOf(w, first.ID)
@@ -282,15 +284,15 @@ func aRolledBackKeyIsFree(f *txFixture) {
 	tx1, tx2 := f.tx(), f.tx()
 	f.insertTx(tx1, first)
 	waiting := f.contend(tx2.InsertEventsTx, second)
-	f.NoError(tx1.Rollback())
+	f.NoError(tx1.Rollback(), "Rollback")
 	got := <-waiting
 	stored := third
 	if got.err == nil {
 		f.Equal(webhook.InsertedEvent{EventID: second.ID, Deliveries: 1}, got.event)
-		f.NoError(tx2.Commit())
+		f.NoError(tx2.Commit(), "Commit")
 		stored = second
 	} else {
-		f.NoError(tx2.Rollback())
+		f.NoError(tx2.Rollback(), "Rollback")
 	}
 	f.Equal(stored.ID, f.publish(third)[0].EventID)
 	f.deliveryOf(w, stored.ID)
@@ -303,7 +305,7 @@ func theStoreItselfAgainstATransaction(f *txFixture) {
 	tx := f.tx()
 	f.insertTx(tx, first)
 	waiting := f.contend(f.store.InsertEvents, second)
-	f.NoError(tx.Commit())
+	f.NoError(tx.Commit(), "Commit")
 	if got := <-waiting; got.err == nil {
 		f.True(got.event.Duplicate)
 		f.Equal(first.ID, got.event.EventID)
@@ -324,7 +326,7 @@ func (f *txFixture) meanwhile(change func(ctx context.Context) error, changed fu
 	ctx, cancel := f.impatient()
 	defer cancel()
 	err := change(ctx)
-	f.NoError(tx.Commit())
+	f.NoError(tx.Commit(), "Commit")
 	if err != nil && !changed() {
 		f.NoError(change(f.ctx()))
 	}

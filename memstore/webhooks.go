@@ -124,6 +124,7 @@ func (s *Store) UpdateWebhook(ctx context.Context, p webhook.UpdateWebhookParams
 		return webhook.Webhook{}, fmt.Errorf("memstore: update webhook: version is %d: %w", h.Version, webhook.ErrConflict)
 	}
 	now := stored(p.Now)
+	before := h.Webhook
 	h.unsubscribe()
 	h.Name, h.Description, h.EndpointURL = p.Change.Name, p.Change.Description, p.Change.EndpointURL
 	h.Status, h.Subscriptions = p.Change.Status, p.Change.Subscriptions
@@ -134,7 +135,7 @@ func (s *Store) UpdateWebhook(ctx context.Context, p webhook.UpdateWebhookParams
 
 	for d := range h.open {
 		switch {
-		case !h.Subscribes(&d.event.EventRecord):
+		case before.Subscribes(&d.event.EventRecord) && !h.Subscribes(&d.event.EventRecord):
 			s.cancel(d, now)
 		case h.Status != webhook.StatusActive:
 			s.hold(d)

@@ -127,6 +127,7 @@ func (a *audit) fault(id uuid.UUID, format string, args ...any) {
 }
 
 func (a *audit) all() {
+	a.numbers()
 	for id := range a.lives {
 		if a.deliveries[id].ID != id {
 			a.fault(id, "claimed, but in no list")
@@ -142,7 +143,6 @@ func (a *audit) all() {
 		}
 		a.state(d)
 	}
-	a.numbers()
 	for _, w := range a.webhooks {
 		a.webhook(w)
 	}
@@ -264,14 +264,28 @@ func (a *audit) state(d webhook.Delivery) {
 }
 
 // numbers: there are as many deliveries as calls have added, each in its event's
-// organization, and none was recovered twice.
+// organization, and none was recovered twice. Each key has one event, and each
+// version of a webhook one update.
 func (a *audit) numbers() {
 	left, recovered, again := map[uuid.UUID]int{}, 0, map[uuid.UUID]int{}
-	events := map[uuid.UUID]webhook.EventRecord{}
+	events, keyed, updated := map[uuid.UUID]webhook.EventRecord{}, map[string]uuid.UUID{}, map[string]bool{}
 	for _, e := range a.ledger {
+		if version := fmt.Sprint(e.webhook, e.version); e.version > 0 && e.err == nil {
+			if updated[version] {
+				a.fault(e.webhook, "version %d was updated twice, the second time at %d", e.version-1, e.to)
+			}
+			updated[version] = true
+		}
 		switch e.call {
 		case "publish":
-			events[e.event.ID], left[e.event.ID] = e.event, e.count
+			events[e.event.ID] = e.event
+			left[e.event.ID] += e.count
+			if key := e.event.OrganizationID + e.event.IdempotencyKey; e.event.IdempotencyKey != "" {
+				if first := cmp.Or(keyed[key], e.event.ID); first != e.event.ID {
+					a.fail("%s of %s is the key of two events, %s and %s", e.event.IdempotencyKey, e.event.OrganizationID, first, e.event.ID)
+				}
+				keyed[key] = e.event.ID
+			}
 		case "recover":
 			recovered += e.count
 		}

@@ -162,6 +162,7 @@ func (c *comparison) claimed(claims []webhook.Claim, of []*modelDelivery) {
 	for _, got := range claims {
 		d := c.m.delivery(got.DeliveryID)
 		c.Contains(of, d)
+		c.False(slices.ContainsFunc(c.claims, func(o webhook.Claim) bool { return o.Token == got.Token }), "a token came twice")
 		want := c.m.lease(d, got.Token)
 		same(c, "payload of a claim", string(want.Payload), string(got.Payload))
 		want.Payload, got.Payload = nil, nil

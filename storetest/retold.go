@@ -284,12 +284,13 @@ func (m *model) update(p webhook.UpdateWebhookParams) error {
 	if w.Version != p.Change.Version {
 		return webhook.ErrConflict
 	}
+	before := w.Webhook
 	w.Name, w.Description, w.EndpointURL = p.Change.Name, p.Change.Description, p.Change.EndpointURL
 	w.Status, w.Subscriptions = p.Change.Status, p.Change.Subscriptions
 	w.Version, w.UpdatedAt, w.UpdatedBy = w.Version+1, m.now, p.By
 	for _, d := range m.unfinished(w) {
 		switch {
-		case !w.Subscribes(&d.event.EventRecord):
+		case before.Subscribes(&d.event.EventRecord) && !w.Subscribes(&d.event.EventRecord):
 			m.stop(d)
 		case w.Status != webhook.StatusActive:
 			d.State = webhook.DeliveryHeld
@@ -458,16 +459,15 @@ func (m *model) finishNotice(p webhook.FinishNoticeParams) error {
 	return nil
 }
 
-// contents is what reads have to show, lists newest first: S15.
+// contents is what lists and counters have to show, newest first: S15.
 func (m *model) contents(s webhook.Scope) contents {
-	c := contents{Counters: map[uuid.UUID][]webhook.Counter{}, Leased: map[uuid.UUID]int{}}
+	c := contents{Counters: map[uuid.UUID][]webhook.Counter{}}
 	for _, w := range m.webhooks {
 		if scopeOf(w.Webhook) == s && !w.deleted {
 			c.Webhooks = append(c.Webhooks, w.Webhook)
 			for _, hour := range slices.SortedFunc(maps.Keys(w.counters), time.Time.Compare) {
 				c.Counters[w.ID] = append(c.Counters[w.ID], *w.counters[hour])
 			}
-			c.Leased[w.ID] = m.leased(w)
 		}
 	}
 	for _, d := range m.deliveries {

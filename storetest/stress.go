@@ -177,7 +177,7 @@ func (w *worker) operation() {
 	case n < 158:
 		w.publish()
 	case n < 168:
-		w.change(w.webhook(), []func(*webhook.WebhookChange){deactivate, activate, resume, resume}[w.r.IntN(4)])
+		w.change(w.webhook(), []func(*webhook.WebhookChange){deactivate, activate, resume, resume, outdate}[w.r.IntN(5)])
 	case n < 173:
 		w.cancel()
 	case n < 177:
@@ -239,6 +239,9 @@ func (w *worker) change(hook webhook.Webhook, edit func(*webhook.WebhookChange))
 	w.note(e)
 }
 
+// outdate makes a change that of an older version, which is to be refused.
+func outdate(c *webhook.WebhookChange) { c.Version-- }
+
 func (w *worker) publish() {
 	hook := w.webhook()
 	p := webhook.InsertParams{Events: w.f.events(1+w.r.IntN(2), wantedBy(hook))}
@@ -247,6 +250,9 @@ func (w *worker) publish() {
 	}
 	for i := range p.Events {
 		p.Events[i].Test = p.Only == hook.ID
+		if w.chance(2) { // the same one as others at this time
+			p.Events[i].IdempotencyKey = fmt.Sprint("key", w.clock.Load()/20)
+		}
 	}
 	if w.chance(4) {
 		p.Lease = &webhook.InsertLease{For: lease, Take: func(uuid.UUID, uuid.UUID, string) bool { return true }}
@@ -258,7 +264,12 @@ func (w *worker) publish() {
 	w.took(e, got.Claims)
 	for i, event := range got.Events {
 		e.event, e.count = p.Events[i], event.Deliveries
-		w.note(e)
+		e.event.ID = event.EventID // of a duplicate, the first one's
+		if event.Err == nil {
+			w.note(e)
+		} else if !errors.Is(event.Err, webhook.ErrNotFound) {
+			w.fail("publish: %v", event.Err)
+		}
 	}
 }
 
@@ -338,7 +349,8 @@ func (w *worker) release() {
 	}
 }
 
-// tidy settles and sweeps, and says whether something was left.
+// tidy settles, sweeps and purges payloads. It says whether something was left to
+// settle or sweep.
 func (w *worker) tidy() bool {
 	settled, e := call(w, "settle", func() (webhook.SettleResult, error) {
 		return w.store.Settle(w.f.ctx(), webhook.SettleParams{Now: w.f.now, Schedule: w.schedule, Limit: 1 + w.r.IntN(10)})
@@ -346,6 +358,11 @@ func (w *worker) tidy() bool {
 	w.note(e)
 	swept, _ := call(w, "sweep", func() (webhook.SweepResult, error) {
 		return w.store.Sweep(w.f.ctx(), webhook.SweepParams{Now: w.f.now, Limit: 1 + w.r.IntN(10)})
+	})
+	call(w, "purge", func() (webhook.PurgeResult, error) {
+		return w.store.Purge(w.f.ctx(), webhook.PurgeParams{
+			Now: w.f.now, PayloadsBefore: w.f.now.Add(-5 * time.Minute), Limit: 1 + w.r.IntN(10),
+		})
 	})
 	return settled.More || swept.More
 }

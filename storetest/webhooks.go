@@ -279,6 +279,13 @@ func whatIsNoLongerAskedForIsCancelled(f *fixture) {
 	f.Len(claimed, 2)
 	f.ElementsMatch([]uuid.UUID{kept.ID, probe.EventID}, claimed[w.ID])
 	f.ElementsMatch([]uuid.UUID{tried.ID, untried.ID, kept.ID}, claimed[other.ID])
+
+	// What somebody asks for by hand, though it is not subscribed to, is not
+	// cancelled by the next edit, which is about something else.
+	again, err := f.redeliver(f.deliveryOf(w, done.ID))
+	f.NoError(err)
+	f.change(w, func(c *webhook.WebhookChange) { c.Name = "Renamed" })
+	f.beforeAndAfterSweep(func() { f.Equal(webhook.DeliveryPending, f.state(again)) })
 }
 
 // filtersAndParentsKeepDeliveries: what an edit looks at is Webhook.Subscribes,

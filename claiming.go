@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -247,7 +248,7 @@ func (d *Dispatcher) listenLoop(ctx context.Context) {
 		if d.heard.Swap(false) {
 			retry.Reset()
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, errors.ErrUnsupported) {
 			return
 		}
 		d.log.Warn("webhook: the store no longer wakes the dispatcher; asking it every second meanwhile", "error", err)

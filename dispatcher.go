@@ -47,9 +47,10 @@ type DispatcherConfig struct {
 	// [HTTPDoer] before you set it. http.DefaultClient is refused.
 	HTTPDoer HTTPDoer
 
-	// Clock decides what is due. Defaults to the system's clock. A clock that
-	// is moved by hand goes with RunOnce; for Run, use testing/synctest and an
-	// HTTPDoer without sockets.
+	// Clock decides what is due. Defaults to the store's clock, or to the
+	// system's if the store is no [ClockSource]. A clock that is moved by hand
+	// goes with RunOnce; for Run, use testing/synctest and an HTTPDoer without
+	// sockets.
 	Clock Clock
 
 	// Schedule is the waits between attempts. Defaults to DefaultSchedule.
@@ -130,7 +131,7 @@ func NewDispatcher(s DispatcherStore, cfg DispatcherConfig) (*Dispatcher, error)
 		return nil, err
 	}
 	d := &Dispatcher{
-		store: s, cfg: cfg, clock: clockOr(cfg.Clock, nil), log: loggerOrSilent(cfg.Logger),
+		store: s, cfg: cfg, clock: clockOr(cfg.Clock, nil, s), log: loggerOrSilent(cfg.Logger),
 		tracer: tracerOrNop(cfg.Tracer, cfg.Logger),
 		slots:  newSlots(cfg.Slots), ledger: newLedger(),
 		woken: make(chan struct{}, 1), freed: make(chan struct{}, 1), told: make(chan struct{}, 1),
@@ -389,8 +390,8 @@ func (d *Dispatcher) land(f *flight, v verdict) {
 func (d *Dispatcher) abort(webhookID uuid.UUID) { d.slots.abort(webhookID, errAborted) }
 
 // handOff publishes for a [Publisher], taking deliveries into free slots as
-// they are inserted. began is from before p.Now was read.
-func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams, began time.Time) (InsertResult, error) {
+// they are inserted.
+func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams, clock Clock) (InsertResult, error) {
 	type key struct{ event, webhook uuid.UUID }
 	taken := map[key]*flight{}
 	defer func() { // whatever becomes of the insert, a panic included
@@ -400,7 +401,9 @@ func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams,
 			}
 		}
 	}()
-	leaseEnd := began.Add(d.cfg.LeaseFor)
+	// Before the clock is read, so that the lease ends here first.
+	leaseEnd := time.Now().Add(d.cfg.LeaseFor)
+	p.Now = storedTime(clock.Now())
 	p.Lease = &InsertLease{For: d.cfg.LeaseFor, Take: func(event, webhook uuid.UUID, organization string) bool {
 		k := key{event, webhook}
 		if taken[k] == nil {

@@ -118,7 +118,8 @@ func TestShutdownDoesNotWaitForAHangingStore(t *testing.T) {
 	})
 }
 
-// An insert that panics under a host's handler gives its slots back.
+// An insert that panics is an error to whoever published, and gives its slots
+// back.
 func TestPanickingInsertsLeakNoSlots(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -128,7 +129,10 @@ func TestPanickingInsertsLeakNoSlots(t *testing.T) {
 		boom := func(context.Context) error { panic("driver") }
 		s.insert.Store(&boom)
 		for range 4 {
-			require.Panics(t, func() { r.publish(t, "acme", rigRoom, 1) })
+			e := webhook.Event{OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: rigRoom}
+			_, err := r.publisher.Publish(t.Context(), e)
+			require.ErrorContains(t, err, "panicked")
+			require.Panics(t, func() { _, _ = r.publisher.PublishMany(t.Context(), []webhook.Event{e}) })
 		}
 		s.insert.Store(nil)
 		r.publish(t, "acme", rigRoom, 1)

@@ -55,7 +55,7 @@ type ManagerConfig struct {
 	MaxPayloadBytes int
 
 	// Clock tells when things were changed. Defaults to the Dispatcher's clock,
-	// or without one to the system's.
+	// without one to the store's, and else to the system's.
 	Clock Clock
 
 	// Logger receives one Warn line for AllowedPrefixes. Defaults to silence.
@@ -112,7 +112,7 @@ func NewManager(s ManagerStore, cfg ManagerConfig) (*Manager, error) {
 	}
 	return &Manager{
 		store: s, dispatcher: cfg.Dispatcher, catalog: catalogOrDefault(cfg.Catalog), allowed: allowed,
-		maxHooks: cfg.MaxWebhooks, maxPayload: cfg.MaxPayloadBytes, clock: clockOr(cfg.Clock, cfg.Dispatcher),
+		maxHooks: cfg.MaxWebhooks, maxPayload: cfg.MaxPayloadBytes, clock: clockOr(cfg.Clock, cfg.Dispatcher, s),
 	}, nil
 }
 

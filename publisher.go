@@ -21,7 +21,7 @@ type PublisherConfig struct {
 	Catalog *Catalog
 
 	// Clock tells when an event was published. Defaults to the Dispatcher's
-	// clock, or without one to the system's.
+	// clock, without one to the store's, and else to the system's.
 	Clock Clock
 
 	// Tracer is told of what is published. Defaults to the Dispatcher's, or
@@ -42,6 +42,7 @@ type Publisher struct {
 	tracer     Tracer
 	maxPayload int
 	ids        IDSource
+	together   coalescer
 }
 
 // Published says what became of an event.
@@ -69,11 +70,14 @@ func NewPublisher(w EventWriter, cfg PublisherConfig) (*Publisher, error) {
 		cfg.MaxPayloadBytes = DefaultMaxPayloadBytes
 	}
 	p := &Publisher{
-		w: w, dispatcher: cfg.Dispatcher, catalog: catalogOrDefault(cfg.Catalog), clock: clockOr(cfg.Clock, cfg.Dispatcher),
+		w: w, dispatcher: cfg.Dispatcher, catalog: catalogOrDefault(cfg.Catalog), clock: clockOr(cfg.Clock, cfg.Dispatcher, w),
 		tracer: tracerOrNop(cfg.Tracer, nil), maxPayload: cfg.MaxPayloadBytes,
 	}
 	if cfg.Tracer == nil && cfg.Dispatcher != nil {
 		p.tracer = cfg.Dispatcher.tracer
+	}
+	p.together.insert = func(ctx context.Context, events []EventRecord) (InsertResult, error) {
+		return p.insert(ctx, InsertParams{Events: events, Now: storedTime(p.clock.Now())})
 	}
 	return p, nil
 }
@@ -83,10 +87,17 @@ func NewPublisher(w EventWriter, cfg PublisherConfig) (*Publisher, error) {
 // durable as the store is; when it returns an error nothing was stored, unless
 // the context ended during the call.
 //
+// Calls that come at the same time share a transaction; each has its own
+// result, and none waits for others to come.
+//
 // An event that breaks a rule is [ValidationErrors]; an Event.ID that is taken
 // is ErrConflict.
 func (p *Publisher) Publish(ctx context.Context, e Event) (Published, error) {
-	results, err := p.PublishMany(ctx, []Event{e})
+	one := func(ctx context.Context, params InsertParams) (InsertResult, error) {
+		inserted, err := p.together.publish(ctx, params.Events[0])
+		return InsertResult{Events: []InsertedEvent{inserted}}, err
+	}
+	results, err := p.publish(ctx, one, []Event{e})
 	if err != nil {
 		return Published{}, err
 	}
@@ -98,14 +109,15 @@ func (p *Publisher) Publish(ctx context.Context, e Event) (Published, error) {
 // being stored. The error is the store's, and then also that of every event
 // that was not refused before.
 func (p *Publisher) PublishMany(ctx context.Context, events []Event) ([]PublishResult, error) {
-	insert := p.w.InsertEvents
-	if p.dispatcher != nil {
-		began := time.Now()
-		insert = func(ctx context.Context, params InsertParams) (InsertResult, error) {
-			return p.dispatcher.handOff(ctx, p.w, params, began)
-		}
+	return p.publish(ctx, p.insert, events)
+}
+
+// insert stores events, handing deliveries to the dispatcher of this process.
+func (p *Publisher) insert(ctx context.Context, params InsertParams) (InsertResult, error) {
+	if p.dispatcher == nil {
+		return p.w.InsertEvents(ctx, params)
 	}
-	return p.publish(ctx, insert, events)
+	return p.dispatcher.handOff(ctx, p.w, params, p.clock)
 }
 
 // publish validates and encodes events, inserts those that pass, and says what

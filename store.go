@@ -37,8 +37,8 @@ import (
 //
 // S6. An update succeeds only at the stored Version, and adds 1; otherwise
 // ErrConflict. It cancels, as S21 does, unfinished deliveries of events that the
-// new subscriptions no longer ask for ([Webhook.Subscribes]), but for those of
-// transactions that commit later.
+// subscriptions asked for until then and do not any more ([Webhook.Subscribes]),
+// but for those of transactions that commit later.
 //
 // S7. InsertEvents takes many events; each has its own result or error, and
 // goes in with all its deliveries or not at all. A webhook of the event's
@@ -526,6 +526,9 @@ type WakeSource interface {
 	// become due earlier than the last claim said. It returns nil when ctx
 	// ends, and an error when it can no longer listen; the dispatcher asks
 	// often meanwhile, and calls Listen again. wake does not block.
+	//
+	// A store that cannot do it, for its driver or its database, returns
+	// errors.ErrUnsupported at once, and is not called again.
 	Listen(ctx context.Context, wake func()) error
 }
 

@@ -109,7 +109,7 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 	v := &Verifier{
 		header:    headerPivotSignature,
 		tolerance: int64(cfg.Tolerance / time.Second),
-		clock:     clockOr(cfg.Clock, nil),
+		clock:     clockOr(cfg.Clock, nil, nil),
 		maxBody:   cfg.MaxBody,
 	}
 

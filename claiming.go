@@ -16,6 +16,7 @@ const (
 	watchFor      = time.Second          // how long a commit is looked for
 	claimLinger   = time.Millisecond     // to let more slots come free before claiming again
 	sweepInterval = time.Second          // between looks for rows that follow their webhook
+	settleEvery   = time.Second / 10     // under load; else before each claim
 )
 
 // claimLoop is Run's: it keeps the slots filled with due work.
@@ -47,8 +48,10 @@ func storeBackOff() *backoff.ExponentialBackOff {
 // cycle settles, sweeps, claims and starts attempts. It reports whether it got
 // anywhere, and when something falls due next.
 func (d *Dispatcher) cycle(ctx, flightCtx context.Context) (progress bool, next time.Time, err error) {
-	if err := d.settle(ctx); err != nil {
-		return false, time.Time{}, err
+	if time.Now().After(d.nextSettle) {
+		if err := d.settle(ctx); err != nil {
+			return false, time.Time{}, err
+		}
 	}
 	if time.Now().After(d.nextSweep) {
 		if progress, err = d.sweep(ctx); err != nil {
@@ -81,6 +84,10 @@ func (d *Dispatcher) cycle(ctx, flightCtx context.Context) (progress bool, next 
 	if err == nil && d.slots.anySlow() {
 		_, due, err = claim(d.slots.offerSlow)
 		next = earliest(next, due)
+	}
+	d.nextSettle = time.Time{}
+	if progress {
+		d.nextSettle = time.Now().Add(settleEvery)
 	}
 	return progress, next, err
 }

@@ -110,8 +110,8 @@ type Dispatcher struct {
 	told  chan struct{} // there may be a notice
 	heard atomic.Bool   // the store tells of new work by itself
 
-	nextSweep time.Time // of Run's loop only
-	pace      struct {
+	nextSweep, nextSettle time.Time // of Run's loop only
+	pace                  struct {
 		sync.Mutex
 		nextDue time.Time
 		watched time.Time // since when a commit is looked for

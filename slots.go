@@ -30,9 +30,9 @@ type slots struct {
 	base          context.Context //nolint:containedctx // of flights that are handed off, while Run runs
 	drained       chan struct{}   // closed when nothing is in flight and nothing will be
 	inFlight      int
-	unproven      int  // of those in flight, the ones of webhooks that nothing was known of
-	slow          int  // and of webhooks known to be slow
-	claiming      bool // a claim is under way, and nobody knows yet of what
+	unproven      int // of those in flight, the ones of webhooks that nothing was known of
+	slow          int // and of webhooks known to be slow
+	offered       int // to the claim that is under way, of which nobody knows yet what it takes
 	lanes         map[uuid.UUID]*lane
 	organizations map[string]int // in flight
 }
@@ -109,17 +109,17 @@ func (s *slots) room(l *lane, now time.Time) int {
 
 // offerRest returns the bounds of a claim in which organizations have no quota,
 // and webhooks known to be slow have no part. Like the other offers it keeps
-// hand-offs out until register is called.
+// hand-offs out of the slots that it offers until register is called.
 //
 // It offers half of the free slots: what the first claim takes shows the second
 // one, which follows at once, how much is too much for one webhook.
 func (s *slots) offerRest() ClaimParams {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.claiming = true
 	now := time.Now()
 	s.forget(now)
 	p := ClaimParams{Limit: (s.max - s.inFlight + 1) / 2, PerWebhook: 1, Caps: map[uuid.UUID]int{}, UnlistedLimit: s.unprovenRoom()}
+	s.offered = p.Limit
 	if p.UnlistedLimit <= 0 {
 		p.UnlistedLimit = -1
 	}
@@ -152,7 +152,6 @@ func (s *slots) offerFair() ClaimParams {
 func (s *slots) offerSlow() ClaimParams {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.claiming = true
 	now := time.Now()
 	p := ClaimParams{Caps: map[uuid.UUID]int{}, UnlistedLimit: -1}
 	for id, l := range s.lanes {
@@ -163,6 +162,7 @@ func (s *slots) offerSlow() ClaimParams {
 	if len(p.Caps) > 0 {
 		p.Limit = max(0, min(s.slowRoom(), s.max-s.inFlight))
 	}
+	s.offered = p.Limit
 	return p
 }
 
@@ -187,9 +187,9 @@ func (s *slots) anySlow() bool {
 func (s *slots) offerAll() ClaimParams {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.claiming = true
 	s.forget(time.Now())
 	p := ClaimParams{Limit: s.max - s.inFlight, PerWebhook: maxLaneCap, Caps: map[uuid.UUID]int{}}
+	s.offered = p.Limit
 	for id, l := range s.lanes {
 		if len(l.flights) > 0 {
 			p.Caps[id] = max(0, maxLaneCap-len(l.flights))
@@ -231,7 +231,7 @@ func (s *slots) quotaReached() bool {
 func (s *slots) register(ctx context.Context, claims []Claim, p ClaimParams, leaseEnd time.Time) []*flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.claiming = false
+	s.offered = 0
 	out := make([]*flight, len(claims))
 	taken := map[uuid.UUID]int{}
 	for i, c := range claims {
@@ -252,15 +252,20 @@ func (s *slots) register(ctx context.Context, claims []Claim, p ClaimParams, lea
 }
 
 // take reserves a slot for one delivery that is being published, unless it has
-// to wait for its turn.
+// to wait for its turn. While a claim is under way, nobody knows what it takes: a
+// webhook may then have one attempt more than its room. Keeping hand-offs out
+// instead would let each of them lead to another claim, and so on for ever.
 func (s *slots) take(webhookID uuid.UUID, organization string, leaseEnd time.Time) *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.base == nil || s.claiming || s.inFlight >= s.max || s.organizations[organization] >= s.quarter() {
+	if s.base == nil || s.inFlight+s.offered >= s.max || s.organizations[organization] >= s.quarter() {
 		return nil
 	}
 	now := time.Now()
 	l := s.lanes[webhookID]
+	if s.offered > 0 && l.kind(now) == slow {
+		return nil // the claim may be about to take it
+	}
 	if l != nil && s.room(l, now) == 0 {
 		l.more = true
 		return nil

@@ -1,0 +1,476 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/webhook"
+)
+
+const (
+	promoteLimit = 1000 // rows that become ready in one claim
+	waitingLook  = 100  // waiting rows that are looked at for the next that may be claimed
+)
+
+// Claim leases due deliveries. Rows are locked in the order of their webhooks'
+// turns and skipped if another claim has them.
+func (s *Store) Claim(ctx context.Context, p webhook.ClaimParams) (webhook.ClaimResult, error) {
+	var k *claiming
+	err := s.work(ctx, "claim", func(c session) error {
+		k = &claiming{session: c, p: &p, now: stored(p.Now), token: uuid.New(), room: newRoom(&p), hooks: map[uuid.UUID]*claimHook{}}
+		return k.run(ctx)
+	}, func(c session) (bool, error) {
+		if len(k.out.Claims) == 0 {
+			return true, nil
+		}
+		n, _, err := first(ctx, c, plain[int], "select count(*) from {queue} where phase = 2 and token = ?", c.d.id(k.token))
+		return n > 0, err
+	})
+	if err != nil {
+		return webhook.ClaimResult{}, err
+	}
+	s.lanes.served(k.room.hooks, k.empty)
+	s.lanes.addBehind(k.behind)
+	return k.out, nil
+}
+
+// claiming is one claim at work.
+type claiming struct {
+	session
+	p     *webhook.ClaimParams
+	now   time.Time
+	token uuid.UUID // of the call, see tokenOf
+	room  *room
+	hooks map[uuid.UUID]*claimHook // as they are now
+
+	lanes   []lane
+	scanned bool // the queue was asked who has work
+	sure    bool // and lanes are all who have
+	empty   []uuid.UUID
+	behind  []uuid.UUID
+	out     webhook.ClaimResult
+}
+
+// claimHook is what a claim needs of a webhook.
+type claimHook struct {
+	id         uuid.UUID
+	active     bool // and not deleted
+	liveFrom   int64
+	heldBefore int64
+	resumedAt  time.Time
+	url        string
+	secret     []byte
+	exhausted  bool // has no more ready rows
+}
+
+func (k *claiming) run(ctx context.Context) error {
+	promoted, err := k.promote(ctx)
+	if err != nil {
+		return err
+	}
+	var scanFirst bool
+	k.lanes, scanFirst = k.session.lanes.inTurn()
+	if scanFirst || promoted > 0 {
+		if err := k.scan(ctx); err != nil {
+			return err
+		}
+	}
+	if err := k.take(ctx); err != nil {
+		return err
+	}
+	return k.lookAhead(ctx, promoted == promoteLimit)
+}
+
+// promote makes waiting deliveries ready whose time has come.
+func (k *claiming) promote(ctx context.Context) (int, error) {
+	ids, err := query(ctx, k.session, plain[uuid.UUID],
+		"select delivery_id from {queue} where phase = 1 and wake_at <= ? order by wake_at limit ? {for update} {skip locked}",
+		k.now.UnixMicro(), promoteLimit)
+	if err != nil || len(ids) == 0 {
+		return 0, err
+	}
+	x := k.d.rows()
+	for _, id := range ids {
+		x.add().id("id", id)
+	}
+	return k.updateRows(ctx, "{queue}", "id uuid", x, "t.delivery_id = x.id", []string{"phase = 0"})
+}
+
+// scan asks the queue which webhooks have ready rows: one look into the index
+// for each.
+func (k *claiming) scan(ctx context.Context) error {
+	if k.scanned {
+		return nil
+	}
+	k.scanned, k.sure = true, true
+	ready := `with recursive r(id) as (
+			select (select webhook_id from {queue} where phase = 0 order by webhook_id limit 1)
+			union all
+			select (select q.webhook_id from {queue} q where q.phase = 0 and q.webhook_id > r.id order by q.webhook_id limit 1)
+			from r where r.id is not null
+		) `
+	from := "r"
+	if k.d == MySQL { // which looks into the index in the same way by itself
+		ready, from = "", "(select distinct webhook_id as id from {queue} where phase = 0) r"
+	}
+	type found struct {
+		lane
+		active bool
+	}
+	all, err := query(ctx, k.session, func(scan func(...any) error, f *found) error {
+		var active int
+		err := scan(&f.id, &f.organization, &active)
+		f.active = active == 1
+		return err
+	}, ready+"select w.id, w.organization_id, case when w.deleted_at is null then w.active else 0 end from "+from+" join {webhooks} w on w.id = r.id")
+	if err != nil {
+		return err
+	}
+	var list []lane
+	var behind []uuid.UUID
+	for _, f := range all {
+		if f.active {
+			list = append(list, f.lane)
+		} else {
+			behind = append(behind, f.id)
+		}
+	}
+	k.lanes = k.session.lanes.scanned(list, behind)
+	return nil
+}
+
+// take claims, round by round, until the limit or nothing is left.
+func (k *claiming) take(ctx context.Context) error {
+	for len(k.out.Claims) < k.p.Limit {
+		want := k.allot()
+		if len(want) == 0 {
+			if k.scanned || !k.session.lanes.worthScanning() {
+				return nil
+			}
+			if err := k.scan(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := k.lease(ctx, want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allotment is how many rows of a webhook to take.
+type allotment struct {
+	lane *lane
+	n    int
+}
+
+// allot shares what is left of the limit among the webhooks: whoever has got the
+// least so far is next, within all bounds.
+func (k *claiming) allot() []allotment {
+	left := k.p.Limit - len(k.out.Claims)
+	var open []allotment
+	for i := range k.lanes {
+		if h := k.hooks[k.lanes[i].id]; h == nil || !h.exhausted {
+			open = append(open, allotment{lane: &k.lanes[i]})
+		}
+	}
+	had := func(a allotment) int { return k.room.hooks[a.lane.id] }
+	// Rounds begin with those that are behind.
+	for round := 0; left > 0; round++ {
+		progress, later := false, false
+		for i := range open {
+			if left == 0 {
+				break
+			}
+			a := &open[i]
+			if had(*a) > round {
+				later = true
+				continue
+			}
+			if k.room.of(a.lane) <= 0 {
+				continue
+			}
+			k.room.took(a.lane)
+			a.n++
+			left--
+			progress = true
+		}
+		if !progress && !later {
+			break
+		}
+	}
+	out := slices.DeleteFunc(open, func(a allotment) bool { return a.n == 0 })
+	for _, a := range out { // it was a plan; what is found counts
+		for range a.n {
+			k.room.gaveBack(a.lane)
+		}
+	}
+	return out
+}
+
+// readyRow is a row of the queue that is being claimed.
+type readyRow struct {
+	id, eventID, webhookID uuid.UUID
+	epoch                  int64
+	attempts               int
+	due                    time.Time
+}
+
+// lease claims what was allotted, as far as it is there.
+func (k *claiming) lease(ctx context.Context, want []allotment) error {
+	if err := k.readHooks(ctx, want); err != nil {
+		return err
+	}
+	picked, err := k.pick(ctx, want, true)
+	if err != nil {
+		return err
+	}
+	got := map[uuid.UUID]int{}
+	for _, r := range picked {
+		got[r.webhookID]++
+	}
+	for _, a := range want {
+		h := k.hooks[a.lane.id]
+		if got[a.lane.id] < a.n {
+			h.exhausted = true
+			if got[a.lane.id] == 0 && k.room.hooks[a.lane.id] == 0 {
+				k.empty = append(k.empty, a.lane.id)
+				if k.scanned { // the queue says that it has rows: they are held, or of a clock that is ahead
+					k.behind = append(k.behind, a.lane.id)
+				}
+			}
+		}
+		for range got[a.lane.id] {
+			k.room.took(a.lane)
+		}
+	}
+	if len(picked) == 0 {
+		return nil
+	}
+	until := stored(k.now.Add(k.p.LeaseFor))
+	x, events := k.d.rows(), k.d.rows()
+	asked := map[uuid.UUID]bool{}
+	for _, r := range picked {
+		x.add().id("id", r.id).text("url", k.hooks[r.webhookID].url)
+		if !asked[r.eventID] {
+			asked[r.eventID] = true
+			events.add().id("id", r.eventID)
+		}
+	}
+	if _, err := k.updateRows(ctx, "{queue}", "id uuid, url text", x, "t.delivery_id = x.id",
+		[]string{"phase = 2", "wake_at = ?", "token = ?", "claimed_at = ?", "attempts = t.attempts + 1", "claimed_url = x.url"},
+		until.UnixMicro(), k.d.id(k.token), k.now.UnixMicro()); err != nil {
+		return err
+	}
+	type event struct {
+		id           uuid.UUID
+		organization string
+		kind         webhook.EventType
+		test         int
+		payload      []byte
+	}
+	read, err := query(ctx, k.session, func(scan func(...any) error, e *event) error {
+		return scan(&e.id, &e.organization, &e.kind, &e.test, &e.payload)
+	}, "select e.id, e.organization_id, e.event_type, e.test, e.payload from {rows x id uuid} join {events} e on e.id = x.id", events.arg())
+	if err != nil {
+		return err
+	}
+	byID := map[uuid.UUID]*event{}
+	for i := range read {
+		byID[read[i].id] = &read[i]
+	}
+	for _, r := range picked {
+		h, e := k.hooks[r.webhookID], byID[r.eventID]
+		c := webhook.Claim{
+			DeliveryID: r.id, EventID: r.eventID, WebhookID: r.webhookID, Attempt: r.attempts + 1, Token: tokenOf(k.token, r.id),
+			DueAt: r.due, LeasedUntil: until, EndpointURL: h.url, Secret: k.openSecret(h.secret),
+		}
+		if r.epoch < h.heldBefore && c.DueAt.Before(h.resumedAt) {
+			c.DueAt = h.resumedAt
+		}
+		c.OrganizationID, c.EventType, c.Test, c.Payload = e.organization, e.kind, e.test == 1, slices.Clone(e.payload)
+		k.out.Claims = append(k.out.Claims, c)
+	}
+	return nil
+}
+
+// readHooks reads the webhooks that are about to be claimed from, as they are
+// now. They stay so until this transaction ends, because of the gate.
+func (k *claiming) readHooks(ctx context.Context, want []allotment) error {
+	x := k.d.rows()
+	for _, a := range want {
+		if k.hooks[a.lane.id] == nil {
+			k.hooks[a.lane.id] = &claimHook{id: a.lane.id, exhausted: true}
+			x.add().id("id", a.lane.id)
+		}
+	}
+	if x.n == 0 {
+		return nil
+	}
+	found, err := query(ctx, k.session, func(scan func(...any) error, h *claimHook) error {
+		var active int
+		err := scan(&h.id, &active, &h.liveFrom, &h.heldBefore, at{&h.resumedAt}, &h.url, maybe[[]byte]{&h.secret})
+		h.active = active == 1
+		return err
+	}, `select w.id, case when w.deleted_at is null then w.active else 0 end, w.live_from, w.held_before, w.resumed_at, w.endpoint_url, w.secret
+		from {rows x id uuid} join {webhooks} w on w.id = x.id`, x.arg())
+	for i := range found {
+		h := &found[i]
+		if h.resumedAt.After(k.now) { // by a clock that is ahead: what was held is not due yet
+			h.liveFrom = max(h.liveFrom, h.heldBefore)
+		}
+		k.hooks[h.id] = h
+	}
+	return err
+}
+
+// pick returns ready rows of the webhooks, the oldest first, and locks them if it
+// is asked to.
+func (k *claiming) pick(ctx context.Context, want []allotment, lock bool) ([]readyRow, error) {
+	forUpdate := ""
+	if lock {
+		forUpdate = " {for update} {skip locked}"
+	}
+	const columns = "delivery_id, event_id, webhook_id, epoch, attempts, due_at"
+	scan := func(scan func(...any) error, r *readyRow) error {
+		return scan(&r.id, &r.eventID, &r.webhookID, &r.epoch, &r.attempts, at{&r.due})
+	}
+	if k.d == Postgres {
+		x := k.d.rows()
+		for _, a := range want {
+			if h := k.hooks[a.lane.id]; h.active {
+				x.add().id("id", h.id).int("n", int64(a.n)).int("live_from", h.liveFrom)
+			}
+		}
+		if x.n == 0 {
+			return nil, nil
+		}
+		return query(ctx, k.session, scan, `select q.* from {rows x id uuid, n int, live_from int} cross join lateral (
+				select `+columns+` from {queue} q
+				where q.phase = 0 and q.webhook_id = x.id and q.epoch >= x.live_from and q.due_at <= ?
+				order by q.delivery_id limit x.n`+forUpdate+`) q`, x.arg(), k.now.UnixMicro())
+	}
+	var parts []string
+	var args []any
+	for _, a := range want {
+		if h := k.hooks[a.lane.id]; h.active {
+			parts = append(parts, fmt.Sprintf(readyOf[k.d], forUpdate))
+			args = append(args, k.d.id(h.id), h.liveFrom, k.now.UnixMicro(), a.n)
+		}
+	}
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	// There is no LATERAL in MariaDB and SQLite.
+	return query(ctx, k.session, scan, strings.Join(parts, " union all "), args...)
+}
+
+// readyOf selects the oldest ready rows of one webhook. MySQL is told which index
+// to use: it would rather walk the whole table in the order of the primary key.
+var readyOf = map[Dialect]string{
+	MySQL: `(select delivery_id, event_id, webhook_id, epoch, attempts, due_at from {queue} force index ({queue_ready})
+		where phase = 0 and webhook_id = ? and epoch >= ? and due_at <= ? order by delivery_id limit ?%s)`,
+	SQLite: `select * from (select delivery_id, event_id, webhook_id, epoch, attempts, due_at from {queue}
+		where phase = 0 and webhook_id = ? and epoch >= ? and due_at <= ? order by delivery_id limit ?%s)`,
+}
+
+// lookAhead finds when it is worth asking again.
+func (k *claiming) lookAhead(ctx context.Context, moreToPromote bool) error {
+	leased, _, err := first(ctx, k.session, plain[int64], "select wake_at from {queue} where phase = 2 order by wake_at limit 1")
+	if err != nil {
+		return err
+	}
+	if leased != 0 {
+		k.out.NextDue = time.UnixMicro(leased).UTC()
+	}
+	more, err := k.anyReady(ctx)
+	if err != nil {
+		return err
+	}
+	if more || moreToPromote {
+		k.soonest(k.now)
+		return nil
+	}
+	next, err := k.nextWaiting(ctx)
+	if err == nil && !next.IsZero() {
+		k.soonest(next)
+	}
+	return err
+}
+
+func (k *claiming) soonest(t time.Time) {
+	if k.out.NextDue.IsZero() || t.Before(k.out.NextDue) {
+		k.out.NextDue = t
+	}
+}
+
+// anyReady reports whether a claim with the same bounds would find ready rows.
+// When it would have to ask too many webhooks, it says yes.
+func (k *claiming) anyReady(ctx context.Context) (bool, error) {
+	for {
+		var want []allotment
+		for i := range k.lanes {
+			l := &k.lanes[i]
+			if h := k.hooks[l.id]; (h == nil || !h.exhausted) && k.room.any(l) {
+				want = append(want, allotment{l, 1})
+			}
+		}
+		for some := range slices.Chunk(want, 8) { // nearly always the first has more
+			if err := k.readHooks(ctx, some); err != nil {
+				return false, err
+			}
+			picked, err := k.pick(ctx, some, false)
+			if err != nil || len(picked) > 0 {
+				return true, err
+			}
+			for _, a := range some {
+				k.hooks[a.lane.id].exhausted = true
+			}
+		}
+		if k.scanned {
+			return false, nil
+		}
+		if !k.session.lanes.worthScanning() {
+			return true, nil
+		}
+		if err := k.scan(ctx); err != nil {
+			return false, err
+		}
+	}
+}
+
+// nextWaiting returns when the next delivery falls due that a claim with the
+// same bounds may take. Behind many that it may not take it says when the last
+// of those is due, so that somebody looks again then.
+func (k *claiming) nextWaiting(ctx context.Context) (time.Time, error) {
+	type waiting struct {
+		lane
+		at     time.Time
+		active int
+		epoch  int64
+		from   int64
+	}
+	found, err := query(ctx, k.session, func(scan func(...any) error, w *waiting) error {
+		return scan(&w.id, &w.organization, at{&w.at}, &w.active, &w.epoch, &w.from)
+	}, `select q.webhook_id, w.organization_id, q.wake_at, case when w.deleted_at is null then w.active else 0 end, q.epoch, w.live_from
+		from (select webhook_id, wake_at, epoch from {queue} where phase = 1 order by wake_at limit ?) q join {webhooks} w on w.id = q.webhook_id
+		order by q.wake_at`, waitingLook)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, w := range found {
+		if w.active == 1 && w.epoch >= w.from && k.room.any(&w.lane) {
+			return w.at, nil
+		}
+	}
+	if len(found) == waitingLook {
+		return found[len(found)-1].at, nil
+	}
+	return time.Time{}, nil
+}

@@ -1,0 +1,110 @@
+package sqlstore
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Dialect says which SQL a database speaks.
+type Dialect string
+
+// The dialects. MySQL is for MySQL 8 and MariaDB 10.6 and later alike.
+const (
+	Postgres Dialect = "postgres"
+	MySQL    Dialect = "mysql"
+	SQLite   Dialect = "sqlite"
+)
+
+// Statements are written once, in the SQL that the three dialects share. What
+// they do not share is a macro in braces:
+//
+//	{queue}                        the table of that name, with the host's prefix
+//	{rows x id uuid, n int}        a table x of the rows in one argument, see [rows]
+//	{for update}, {skip locked}    row locks, which SQLite does not have or need
+//	{max a, b}                     the greater of two numbers
+//	{insert} … {or ignore}         an insert that passes over rows which are there
+//
+// Parameters are question marks; Postgres gets them numbered.
+var macro = regexp.MustCompile(`\{([^}]+)\}|\?`)
+
+// expand writes a statement in the dialect.
+func (d Dialect) expand(text, prefix string) string {
+	params := 0
+	var replace func(m string) string
+	replace = func(m string) string {
+		if m == "?" {
+			if params++; d == Postgres {
+				return "$" + strconv.Itoa(params)
+			}
+			return "?"
+		}
+		m = m[1 : len(m)-1]
+		name, rest, _ := strings.Cut(m, " ")
+		switch {
+		case name == "rows":
+			alias, columns, _ := strings.Cut(rest, " ")
+			return d.rowsOf(alias, columns, replace("?"))
+		case m == "for update", m == "skip locked":
+			if d == SQLite {
+				return ""
+			}
+			return m
+		case m == "insert" && d == MySQL:
+			return "insert ignore into"
+		case m == "insert":
+			return "insert into"
+		case m == "or ignore" && d == MySQL:
+			return ""
+		case m == "or ignore":
+			return "on conflict do nothing"
+		case name == "max":
+			rest = macro.ReplaceAllStringFunc(rest, replace)
+			if d == SQLite {
+				return "max(" + rest + ")"
+			}
+			return "greatest(" + rest + ")"
+		default:
+			return prefix + m
+		}
+	}
+	return macro.ReplaceAllStringFunc(text, replace)
+}
+
+// rowsOf returns the table expression that reads rows from a JSON text. Bytes are
+// MEDIUMTEXT on their way: what MariaDB unhexes from LONGTEXT has no length in a
+// temporary table.
+func (d Dialect) rowsOf(alias, columns, param string) string {
+	var names, kinds []string
+	for c := range strings.SplitSeq(columns, ",") {
+		name, kind, _ := strings.Cut(strings.TrimSpace(c), " ")
+		names, kinds = append(names, name), append(kinds, kind)
+	}
+	var read, typed []string
+	for i, name := range names {
+		switch d {
+		case Postgres:
+			typed = append(typed, name+" "+map[string]string{"uuid": "uuid", "int": "bigint", "text": "text", "bytes": "bytea"}[kinds[i]])
+		case MySQL:
+			typed = append(typed, fmt.Sprintf("%s %s path '$.%s'", name,
+				map[string]string{"uuid": "varchar(32)", "int": "bigint", "text": "longtext", "bytes": "mediumtext"}[kinds[i]], name))
+			read = append(read, fmt.Sprintf(map[string]string{
+				"uuid": "unhex(j.%s)", "int": "j.%s", "text": "cast(j.%s as binary)", "bytes": "unhex(j.%s)",
+			}[kinds[i]]+" as %s", name, name))
+		case SQLite:
+			read = append(read, fmt.Sprintf(map[string]string{
+				"uuid": "unhex(value->>'%s')", "int": "value->>'%s'", "text": "value->>'%s'", "bytes": "unhex(value->>'%s')",
+			}[kinds[i]]+" as %s", name, name))
+		}
+	}
+	switch d {
+	case Postgres:
+		return fmt.Sprintf("json_to_recordset(%s::text::json) as %s(%s)", param, alias, strings.Join(typed, ", "))
+	case MySQL:
+		return fmt.Sprintf("(select %s from json_table(%s, '$[*]' columns (%s)) j) %s",
+			strings.Join(read, ", "), param, strings.Join(typed, ", "), alias)
+	default:
+		return fmt.Sprintf("(select %s from json_each(%s)) %s", strings.Join(read, ", "), param, alias)
+	}
+}

@@ -1,0 +1,431 @@
+package sqlstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/webhook"
+)
+
+// errChanged says that rows changed between being read and being written,
+// which is tried again.
+var errChanged = errors.New("rows have changed meanwhile")
+
+// leasedRow is a row of the queue whose lease ends.
+type leasedRow struct {
+	closing
+	eventID, webhookID uuid.UUID
+	organizationID     string
+	eventType          webhook.EventType
+	test               bool
+	phase              int
+	cancelled          bool
+	deleted            bool  // the webhook is
+	epoch              int64 // from now on, see delivery.go
+	token              uuid.UUID
+	leasedUntil        time.Time
+	claimedAt          time.Time
+	claimedURL         string
+}
+
+func scanLeased(scan func(...any) error, r *leasedRow) error {
+	var test, cancelled, deleted, active int
+	var liveFrom, heldBefore int64
+	err := scan(&r.id, &r.eventID, &r.webhookID, &r.organizationID, &r.eventType, &test, &r.phase, &cancelled, &r.attempts,
+		maybe[uuid.UUID]{&r.token}, at{&r.leasedUntil}, at{&r.claimedAt}, maybe[string]{&r.claimedURL}, &deleted,
+		&r.epoch, &active, &liveFrom, &heldBefore)
+	// Once resumed, its next due time is nobody's but its own.
+	if active == 1 && r.epoch >= liveFrom {
+		r.epoch = max(r.epoch, heldBefore)
+	}
+	r.test, r.cancelled, r.deleted = test == 1, cancelled == 1, deleted == 1
+	return err
+}
+
+// leased reads what is known of rows of the queue, without locking them: what is
+// written names the token, and so finds out if somebody was faster.
+func (c session) leased(ctx context.Context, ids *rows) (map[uuid.UUID]*leasedRow, error) {
+	found, err := query(ctx, c, scanLeased, `select q.delivery_id, q.event_id, q.webhook_id, d.organization_id, d.event_type, q.test, q.phase,
+			q.cancelled, q.attempts, q.token, q.wake_at, q.claimed_at, q.claimed_url, case when w.deleted_at is null then 0 else 1 end,
+			q.epoch, w.active, w.live_from, w.held_before
+		from {rows x id uuid} join {queue} q on q.delivery_id = x.id join {deliveries} d on d.id = x.id join {webhooks} w on w.id = q.webhook_id`,
+		ids.arg())
+	out := make(map[uuid.UUID]*leasedRow, len(found))
+	for i := range found {
+		out[found[i].id] = &found[i]
+	}
+	return out, err
+}
+
+// Finish writes what became of claimed deliveries.
+func (s *Store) Finish(ctx context.Context, p webhook.FinishParams) (webhook.FinishResult, error) {
+	out := webhook.FinishResult{Errs: make([]error, len(p.Outcomes))}
+	if len(p.Outcomes) == 0 {
+		return out, nil
+	}
+	var ended []ending
+	now := stored(p.Now)
+	err := s.work(ctx, "finish", func(c session) error {
+		ended = ended[:0]
+		ids := c.d.rows()
+		for i := range p.Outcomes {
+			ids.add().id("id", p.Outcomes[i].Attempt.DeliveryID)
+		}
+		open, err := c.leased(ctx, ids)
+		if err != nil {
+			return err
+		}
+		var late []webhook.FinishedAttempt
+		for i, o := range p.Outcomes {
+			r := open[o.Attempt.DeliveryID]
+			if r == nil || r.phase != phaseLeased || tokenOf(r.token, r.id) != o.Token || r.attempts != o.Attempt.Number {
+				out.Errs[i] = webhook.ErrLeaseLost
+				late = append(late, o)
+				continue
+			}
+			delete(open, r.id) // a second report of it is stale
+			out.Errs[i] = nil
+			ended = append(ended, ending{leasedRow: r, attempt: o.Attempt, to: o.State, due: stored(o.DueAt)})
+		}
+		if err := c.end(ctx, ended, now); err != nil {
+			return err
+		}
+		return c.completeLate(ctx, late)
+	}, func(c session) (bool, error) {
+		if len(ended) == 0 {
+			return true, nil
+		}
+		a := ended[0].attempt
+		n, _, err := first(ctx, c, plain[int], "select count(*) from {attempts} where delivery_id = ? and number = ? and started_at = ? and outcome = ?",
+			c.d.id(a.DeliveryID), a.Number, stored(a.StartedAt).UnixMicro(), outcomeCode(a.Outcome))
+		return n > 0, err
+	})
+	if err != nil {
+		return webhook.FinishResult{}, err
+	}
+	return out, nil
+}
+
+// ending is an attempt that has ended, and what is to become of its delivery
+// unless something else was decided meanwhile.
+type ending struct {
+	*leasedRow
+	attempt webhook.Attempt
+	to      webhook.DeliveryState
+	due     time.Time
+}
+
+// end logs attempts, ends their leases and moves the deliveries on.
+func (c session) end(ctx context.Context, list []ending, now time.Time) error {
+	if len(list) == 0 {
+		return nil
+	}
+	retry, finished := c.d.rows(), c.d.rows()
+	var failed []exhausted
+	var succeeded []uuid.UUID
+	for i := range list {
+		e := &list[i]
+		if e.attempt.Outcome == webhook.OutcomeSucceeded {
+			succeeded = append(succeeded, e.webhookID)
+		}
+		switch {
+		case e.cancelled || e.deleted:
+			e.to = webhook.DeliveryCancelled
+		case e.to == webhook.DeliveryPending:
+			// Whether it is held then, its epoch says.
+			retry.add().id("id", e.id).id("token", e.token).bool("c", e.cancelled).time("due", e.due).int("e", e.epoch)
+			continue
+		case e.to == webhook.DeliveryFailed && !e.test:
+			failed = append(failed, exhausted{e.webhookID, e.organizationID, e.eventType, &e.attempt})
+		}
+		finished.add().id("id", e.id).id("token", e.token).bool("c", e.cancelled).int("n", int64(e.attempts)).int("s", stateCode(e.to))
+	}
+	// Also of a cancellation that came after the rows were read.
+	const fence, fenced = "t.delivery_id = x.id and t.token = x.token and t.cancelled = x.c", "id uuid, token uuid, c int"
+	n, err := c.deleteRows(ctx, "{queue}", fenced, finished, fence)
+	if err != nil {
+		return err
+	}
+	m, err := c.updateRows(ctx, "{queue}", fenced+", due int, e int", retry, fence,
+		[]string{"phase = 1", "due_at = x.due", "wake_at = x.due", "epoch = x.e", "token = null", "claimed_at = null", "claimed_url = null"})
+	if err != nil {
+		return err
+	}
+	if n+m != len(list) {
+		return errChanged
+	}
+	if _, err := c.updateRows(ctx, "{deliveries}", "id uuid, n int, s int", finished, "t.id = x.id",
+		[]string{"state = x.s", "attempts = x.n", "finished_at = ?"}, now.UnixMicro()); err != nil {
+		return err
+	}
+	if err := c.logAttempts(ctx, list); err != nil {
+		return err
+	}
+	if err := c.noteSuccesses(ctx, succeeded); err != nil {
+		return err
+	}
+	if err := c.noteExhausted(ctx, now, failed); err != nil {
+		return err
+	}
+	return c.count(ctx, list) // last, because others wait for these rows
+}
+
+// attemptColumns are what addAttempt writes of an attempt, besides whose it is.
+const attemptColumns = `id uuid, number int, started_at int, duration int, dns int, connect int, tls int, first_byte int, retry_after int,
+	outcome int, status_code int, endpoint_url text, error_class text, error text, response bytes, response_truncated int, token uuid`
+
+func addAttempt(x *rows, id uuid.UUID, a *webhook.Attempt, outcome int64, token uuid.UUID) {
+	x.add().id("id", id).int("number", int64(a.Number)).time("started_at", stored(a.StartedAt)).int("duration", int64(a.Duration))
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"dns", a.Timing.DNS}, {"connect", a.Timing.Connect}, {"tls", a.Timing.TLS}, {"first_byte", a.Timing.FirstByte}, {"retry_after", a.RetryAfter},
+	} {
+		if d.d != 0 {
+			x.int(d.name, int64(d.d))
+		}
+	}
+	x.int("outcome", outcome).int("status_code", int64(a.StatusCode)).text("endpoint_url", clean(a.EndpointURL)).
+		int("response_truncated", flag(a.ResponseTruncated))
+	if a.ErrorClass != "" {
+		x.text("error_class", clean(string(a.ErrorClass)))
+	}
+	if a.Error != "" {
+		x.text("error", clean(a.Error))
+	}
+	if len(a.Response) > 0 {
+		x.bytes("response", a.Response)
+	}
+	if token != (uuid.UUID{}) {
+		x.id("token", token)
+	}
+}
+
+// clean makes a text one that every database takes. A log must not fail for
+// what it logs.
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// logAttempts adds rows to the log.
+func (c session) logAttempts(ctx context.Context, list []ending) error {
+	x := c.d.rows()
+	flush := func() error {
+		if x.n == 0 {
+			return nil
+		}
+		_, err := c.exec(ctx, `insert into {attempts} (delivery_id, number, event_id, webhook_id, organization_id, event_type, started_at, duration,
+				dns, connect, tls, first_byte, retry_after, outcome, status_code, endpoint_url, error_class, error, response, response_truncated, token)
+			select x.id, x.number, x.event_id, x.webhook_id, x.organization_id, x.event_type, x.started_at, x.duration,
+				x.dns, x.connect, x.tls, x.first_byte, x.retry_after, x.outcome, x.status_code, x.endpoint_url, x.error_class, x.error, x.response,
+				x.response_truncated, x.token
+			from {rows x event_id uuid, webhook_id uuid, organization_id text, event_type text, `+attemptColumns+`}`, x.arg())
+		x = c.d.rows()
+		return err
+	}
+	for i := range list {
+		e := &list[i]
+		token := uuid.UUID{}
+		if e.attempt.Outcome == webhook.OutcomeInterrupted {
+			token = e.token
+		}
+		e.attempt.Number = e.attempts
+		addAttempt(x, e.id, &e.attempt, outcomeCode(e.attempt.Outcome), token)
+		x.id("event_id", e.eventID).id("webhook_id", e.webhookID).text("organization_id", e.organizationID).text("event_type", string(e.eventType))
+		if x.size() > statementBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+// completeLate turns interrupted rows of the log into what was reported after
+// all.
+func (c session) completeLate(ctx context.Context, late []webhook.FinishedAttempt) error {
+	for i := range late { // rare
+		x, o := c.d.rows(), &late[i]
+		id := o.Attempt.DeliveryID
+		addAttempt(x, id, &o.Attempt, outcomeLate, tokenOf(o.Token, id))
+		if _, err := c.updateRows(ctx, "{attempts}", attemptColumns, x,
+			"t.delivery_id = x.id and t.number = x.number and t.outcome = 2 and t.token = x.token",
+			[]string{
+				"started_at = x.started_at", "duration = x.duration", "dns = x.dns", "connect = x.connect", "tls = x.tls", "first_byte = x.first_byte",
+				"retry_after = x.retry_after", "outcome = x.outcome", "status_code = x.status_code", "endpoint_url = x.endpoint_url",
+				"error_class = x.error_class", "error = x.error", "response = x.response", "response_truncated = x.response_truncated", "token = null",
+			}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count adds attempts to their webhooks' hours.
+func (c session) count(ctx context.Context, list []ending) error {
+	type key struct {
+		webhook uuid.UUID
+		hour    int64
+	}
+	sums := map[key]*webhook.Counter{}
+	var keys []key
+	for i := range list {
+		e := &list[i]
+		k := key{e.webhookID, e.attempt.StartedAt.UTC().Truncate(time.Hour).UnixMicro()}
+		if sums[k] == nil {
+			sums[k] = &webhook.Counter{}
+			keys = append(keys, k)
+		}
+		sums[k].Add(&e.attempt)
+	}
+	// In one order for all, so that two batches never wait for each other.
+	slices.SortFunc(keys, func(a, b key) int {
+		if n := slices.Compare(a.webhook[:], b.webhook[:]); n != 0 {
+			return n
+		}
+		return cmp.Compare(a.hour, b.hour)
+	})
+	x := c.d.rows()
+	for _, k := range keys {
+		s := sums[k]
+		x.add().id("id", k.webhook).int("hour", k.hour).int("succeeded", int64(s.Succeeded)).int("failed", int64(s.Failed)).
+			int("interrupted", int64(s.Interrupted))
+		for i, n := range s.Latency {
+			x.int("latency"+strconv.Itoa(i), int64(n))
+		}
+	}
+	columns := counterColumns()
+	var typed, sum []string
+	for _, name := range columns {
+		typed = append(typed, name+" int")
+		if c.d == MySQL {
+			sum = append(sum, name+" = {counters}."+name+" + values("+name+")")
+		} else {
+			sum = append(sum, name+" = {counters}."+name+" + excluded."+name)
+		}
+	}
+	conflict := "on conflict (webhook_id, hour) do update set "
+	if c.d == MySQL {
+		conflict = "on duplicate key update "
+	}
+	_, err := c.exec(ctx, "insert into {counters} (webhook_id, hour, "+strings.Join(columns, ", ")+
+		") select x.id, x.hour, x."+strings.Join(columns, ", x.")+" from {rows x id uuid, hour int, "+strings.Join(typed, ", ")+"} where true "+
+		conflict+strings.Join(sum, ", "), x.arg())
+	return err
+}
+
+// counterColumns are what a counter counts.
+func counterColumns() []string {
+	columns := []string{"succeeded", "failed", "interrupted"}
+	for i := range len(webhook.Counter{}.Latency) {
+		columns = append(columns, "latency"+strconv.Itoa(i))
+	}
+	return columns
+}
+
+// Settle logs attempts whose leases have run out, and moves their deliveries on.
+func (s *Store) Settle(ctx context.Context, p webhook.SettleParams) (webhook.SettleResult, error) {
+	var out webhook.SettleResult
+	now := stored(p.Now)
+	if s.nothingLeasedUntil(ctx, now) {
+		return out, nil
+	}
+	err := s.work(ctx, "settle", func(c session) error {
+		out = webhook.SettleResult{}
+		found, err := query(ctx, c, plain[uuid.UUID],
+			"select delivery_id from {queue} where phase = 2 and wake_at <= ? order by wake_at limit ? {for update} {skip locked}",
+			now.UnixMicro(), p.Limit+1)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		out.More = len(found) > p.Limit
+		ids := c.d.rows()
+		for _, id := range found[:min(len(found), p.Limit)] {
+			ids.add().id("id", id)
+		}
+		open, err := c.leased(ctx, ids)
+		if err != nil {
+			return err
+		}
+		var ended []ending
+		for _, r := range open {
+			claim := webhook.Claim{Attempt: r.attempts, LeasedUntil: r.leasedUntil, EndpointURL: r.claimedURL}
+			e := ending{leasedRow: r, attempt: claim.Interrupted(r.claimedAt)}
+			e.to, e.due = p.Schedule.After(r.attempts, r.leasedUntil, r.test)
+			ended = append(ended, e)
+		}
+		out.Settled = len(ended)
+		return c.end(ctx, ended, now)
+	})
+	if err != nil {
+		return webhook.SettleResult{}, err
+	}
+	return out, nil
+}
+
+// nothingLeasedUntil is a cheap look before Settle begins a transaction. If it
+// fails, the transaction says why.
+func (s *Store) nothingLeasedUntil(ctx context.Context, now time.Time) bool {
+	if s.checkVersion(ctx) != nil {
+		return false
+	}
+	n, _, err := first(ctx, session{s, s.db}, plain[int],
+		"select count(*) from (select 1 from {queue} where phase = 2 and wake_at <= ? order by wake_at limit 1) t", now.UnixMicro())
+	return err == nil && n == 0
+}
+
+// Release gives claims back without an attempt.
+func (s *Store) Release(ctx context.Context, p webhook.ReleaseParams) (webhook.ReleaseResult, error) {
+	out := webhook.ReleaseResult{Errs: make([]error, len(p.Claims))}
+	if len(p.Claims) == 0 {
+		return out, nil
+	}
+	now := stored(p.Now)
+	err := s.work(ctx, "release", func(c session) error {
+		ids := c.d.rows()
+		for _, r := range p.Claims {
+			ids.add().id("id", r.DeliveryID)
+		}
+		open, err := c.leased(ctx, ids)
+		if err != nil {
+			return err
+		}
+		back := c.d.rows()
+		var ended []closing
+		for i, given := range p.Claims {
+			r := open[given.DeliveryID]
+			if r == nil || r.phase != phaseLeased || tokenOf(r.token, r.id) != given.Token {
+				out.Errs[i] = webhook.ErrLeaseLost
+				continue
+			}
+			delete(open, r.id)
+			out.Errs[i] = nil
+			back.add().id("id", r.id).id("token", r.token).bool("c", r.cancelled).time("due", stored(given.NotBefore)).int("e", r.epoch)
+			if r.cancelled || r.deleted {
+				ended = append(ended, closing{id: r.id, attempts: r.attempts - 1, state: stateCancelled})
+			}
+		}
+		n, err := c.updateRows(ctx, "{queue}", "id uuid, token uuid, c int, due int, e int", back, "t.delivery_id = x.id and t.token = x.token and t.cancelled = x.c",
+			[]string{"phase = 1", "due_at = x.due", "wake_at = x.due", "epoch = x.e", "attempts = t.attempts - 1", "token = null", "claimed_at = null", "claimed_url = null"})
+		if err != nil {
+			return err
+		}
+		if n != back.n {
+			return errChanged
+		}
+		return c.close(ctx, ended, now)
+	})
+	if err != nil {
+		return webhook.ReleaseResult{}, err
+	}
+	s.wake()
+	return out, nil
+}

@@ -1,0 +1,254 @@
+package sqlstore
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+)
+
+//go:embed schema
+var schema embed.FS
+
+const (
+	defaultPrefix = "posthorn_"
+	schemaVersion = 1
+	checkTimeout  = 10 * time.Second
+)
+
+// Migrations returns the SQL files that make the tables of a dialect, in the
+// order of their names, with the default prefix: for goose, which understands
+// their annotations, for atlas, or for reading. A host that runs them with a
+// tool of its own also inserts, as each file's last statement does, the version
+// that it has reached. A file is never changed once it is released.
+func Migrations(d Dialect) fs.FS {
+	files, err := fs.Sub(schema, "schema/"+string(d))
+	if err != nil {
+		panic("sqlstore: migrations of an unknown dialect: " + err.Error())
+	}
+	return files
+}
+
+// Migrate brings the tables to the version that this release needs. It is safe
+// to call at every start, and from several processes at once: one does the
+// work, the others wait for it. It returns an error if the tables are newer than
+// this release.
+func (s *Store) Migrate(ctx context.Context) error {
+	if err := s.migrate(ctx); err != nil {
+		return fmt.Errorf("sqlstore: migrate: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) migrate(ctx context.Context) error {
+	files, err := fs.Glob(Migrations(s.d), "*.sql")
+	if err != nil {
+		return err
+	}
+	unlock, c, err := s.lockSchema(ctx)
+	if err != nil {
+		return err
+	}
+	err = c.apply(ctx, files)
+	return errors.Join(err, unlock(err == nil))
+}
+
+// apply runs the files that are not applied yet.
+func (c session) apply(ctx context.Context, files []string) error {
+	found, err := c.foundVersion(ctx)
+	if err != nil {
+		return err
+	}
+	if found > schemaVersion {
+		return newerSchema(found)
+	}
+	for i, name := range files[found:] {
+		text, err := fs.ReadFile(Migrations(c.d), name)
+		if err != nil {
+			return err
+		}
+		for _, statement := range statements(string(text)) {
+			if _, err := c.q.ExecContext(ctx, strings.ReplaceAll(statement, defaultPrefix, c.prefix)); err != nil {
+				return fmt.Errorf("version %d, %s: %w", found+i+1, name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func newerSchema(found int) error {
+	return fmt.Errorf("the tables have version %d, and this release knows versions up to %d: use a newer release", found, schemaVersion)
+}
+
+// statements splits a file at its semicolons, which are used for nothing else
+// there.
+func statements(text string) []string {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		if before, _, found := strings.Cut(line, "--"); found {
+			line = before
+		}
+		if strings.TrimSpace(line) != "" {
+			lines = append(lines, line)
+		}
+	}
+	var out []string
+	for part := range strings.SplitSeq(strings.Join(lines, "\n"), ";") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// lockSchema returns a session in which nobody else migrates.
+func (s *Store) lockSchema(ctx context.Context) (unlock func(commit bool) error, c session, err error) {
+	if s.d == MySQL { // where every CREATE TABLE commits
+		conn, err := s.db.Conn(ctx)
+		if err != nil {
+			return nil, session{}, err
+		}
+		c = session{s, conn}
+		// The name of a lock is the server's, not the database's.
+		got, _, err := first(ctx, c, plain[int], "select coalesce(get_lock(concat(sha1(database()), ?), 60), 0)", s.prefix)
+		if err == nil && got != 1 {
+			err = errors.New("another process has been migrating for a minute")
+		}
+		if err != nil {
+			conn.Close()
+			return nil, session{}, err
+		}
+		return func(bool) error {
+			_, err := query(context.WithoutCancel(ctx), c, plain[int], "select coalesce(release_lock(concat(sha1(database()), ?)), 0)", s.prefix)
+			return errors.Join(err, conn.Close())
+		}, c, nil
+	}
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, session{}, err
+	}
+	c = session{s, tx}
+	if s.d == Postgres {
+		if _, err := tx.ExecContext(ctx, "select pg_advisory_xact_lock(hashtext($1))", "posthorn migration "+s.prefix); err != nil {
+			return nil, session{}, errors.Join(err, tx.Rollback())
+		}
+	}
+	return func(commit bool) error {
+		if commit {
+			return tx.Commit()
+		}
+		return tx.Rollback()
+	}, c, nil
+}
+
+// foundVersion returns the version of the tables, 0 if there are none.
+func (c session) foundVersion(ctx context.Context) (int, error) {
+	exists := map[Dialect]string{
+		Postgres: "select count(*) from pg_class where oid = to_regclass(?)",
+		MySQL:    "select count(*) from information_schema.tables where table_schema = database() and table_name = ?",
+		SQLite:   "select count(*) from sqlite_master where type = 'table' and name = ?",
+	}[c.d]
+	n, _, err := first(ctx, c, plain[int], exists, c.prefix+"schema")
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	v, _, err := first(ctx, c, plain[int], "select coalesce(max(version), 0) from {schema}")
+	return v, err
+}
+
+// checkVersion makes sure once that the tables are the right ones.
+func (s *Store) checkVersion(ctx context.Context) error {
+	s.versionMu.Lock()
+	defer s.versionMu.Unlock()
+	if s.versionOK {
+		return nil
+	}
+	found, err := session{s, s.db}.foundVersion(ctx)
+	switch {
+	case err != nil:
+		return err
+	case found > schemaVersion:
+		return newerSchema(found)
+	case found < schemaVersion:
+		return fmt.Errorf("the tables %s… have version %d, and this release needs %d: call Store.Migrate first", s.prefix, found, schemaVersion)
+	}
+	s.versionOK = true
+	return nil
+}
+
+// checkDatabase asks for the version of the database and for what must be set.
+func (s *Store) checkDatabase(ctx context.Context) error {
+	text := "select version()"
+	if s.d == SQLite {
+		text = "select sqlite_version()"
+	}
+	version, _, err := first(ctx, session{s, s.db}, plain[string], text)
+	if err != nil {
+		return fmt.Errorf("the database does not answer as %s: %w", s.d, err)
+	}
+	if s.d != SQLite && strings.HasPrefix(version, "PostgreSQL") != (s.d == Postgres) {
+		return fmt.Errorf("the dialect is %s, and the database says that it is %q", s.d, version)
+	}
+	if s.d == SQLite {
+		return s.checkSQLite(ctx)
+	}
+	return nil
+}
+
+// checkSQLite refuses settings under which transactions would fail for no
+// reason, or vanish.
+func (s *Store) checkSQLite(ctx context.Context) error {
+	const dsn = `open modernc.org/sqlite with "file:NAME?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)", ` +
+		`or mattn/go-sqlite3 with "file:NAME?_txlock=immediate&_busy_timeout=10000&_journal_mode=WAL&_synchronous=FULL"`
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	c := session{s, tx}
+	for _, setting := range []struct {
+		pragma, rule string
+		ok           func(string) bool
+	}{
+		{"journal_mode", "WAL", func(v string) bool { return v == "wal" }},
+		{"synchronous", "FULL or EXTRA", func(v string) bool { return v == "2" || v == "3" }},
+		{"busy_timeout", "at least 1000", func(v string) bool { return len(v) >= 4 }},
+	} {
+		got, _, err := first(ctx, c, plain[string], "pragma "+setting.pragma)
+		if err != nil {
+			return err
+		}
+		if !setting.ok(got) {
+			return fmt.Errorf("SQLite's %s is %q and must be %s: %s", setting.pragma, got, setting.rule, dsn)
+		}
+	}
+	if s.db.Stats().MaxOpenConnections == 1 { // nobody to look for the lock
+		return nil
+	}
+	// An immediate transaction has the write lock already.
+	other, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer other.Close()
+	if _, err := other.ExecContext(ctx, "pragma busy_timeout = 0"); err != nil {
+		return err
+	}
+	_, lockErr := other.ExecContext(ctx, "begin immediate")
+	if lockErr == nil {
+		_, err = other.ExecContext(ctx, "rollback")
+	}
+	if err := errors.Join(err, tx.Rollback()); err != nil {
+		return err
+	}
+	if _, err := other.ExecContext(ctx, "pragma busy_timeout = 10000"); err != nil {
+		return err
+	}
+	if lockErr == nil {
+		return errors.New("SQLite's transactions are not immediate: " + dsn)
+	}
+	return nil
+}

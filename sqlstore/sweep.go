@@ -1,0 +1,156 @@
+package sqlstore
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/webhook"
+)
+
+// Sweep lets rows of the queue follow their webhook: those of a deleted one end,
+// those of an inactive one are put aside, those of a resumed one come back. It
+// works on one webhook a call.
+func (s *Store) Sweep(ctx context.Context, p webhook.SweepParams) (webhook.SweepResult, error) {
+	var out webhook.SweepResult
+	behind := s.lanes.takeBehind()
+	if len(behind) == 0 && !s.anyDirty(ctx) {
+		return out, nil
+	}
+	err := s.write(ctx, "sweep", func(c session) error {
+		out = webhook.SweepResult{}
+		if err := c.markDirty(ctx, behind); err != nil {
+			return err
+		}
+		dirty, err := query(ctx, c, plain[uuid.UUID], "select id from {webhooks} where dirty = 1 order by id limit 2 {for update} {skip locked}")
+		if err != nil || len(dirty) == 0 {
+			return err
+		}
+		h, ok, err := first(ctx, c, scanHook, "select "+hookColumns+" from {webhooks} w where w.id = ?", c.d.id(dirty[0]))
+		if err != nil || !ok {
+			return err
+		}
+		moved, more, err := c.followHook(ctx, &h, p.Limit)
+		if err != nil {
+			return err
+		}
+		out = webhook.SweepResult{Moved: moved, More: more || len(dirty) > 1}
+		if !more {
+			_, err = c.exec(ctx, "update {webhooks} set dirty = 0 where id = ?", c.d.id(h.ID))
+		}
+		return err
+	})
+	if err != nil {
+		s.lanes.addBehind(behind)
+		return webhook.SweepResult{}, err
+	}
+	if out.Moved > 0 {
+		s.wake()
+	}
+	return out, nil
+}
+
+// anyDirty is a cheap look before Sweep begins a transaction. If it fails, the
+// transaction says why.
+func (s *Store) anyDirty(ctx context.Context) bool {
+	if s.checkVersion(ctx) != nil {
+		return true
+	}
+	n, _, err := first(ctx, session{s, s.db}, plain[int], "select count(*) from (select 1 from {webhooks} where dirty = 1 limit 1) t")
+	return err != nil || n > 0
+}
+
+func (c session) markDirty(ctx context.Context, ids []uuid.UUID) error {
+	x := c.d.rows()
+	for _, id := range ids {
+		x.add().id("id", id)
+	}
+	_, err := c.updateRows(ctx, "{webhooks}", "id uuid", x, "t.id = x.id", []string{"dirty = 1"})
+	return err
+}
+
+// followHook moves rows that do not fit their webhook, at most limit of them,
+// and reports whether others are left. The webhook's row is locked.
+func (c session) followHook(ctx context.Context, h *hook, limit int) (moved int, more bool, err error) {
+	var wrong []string // rows that do not fit, by index
+	switch {
+	case !h.deletedAt.IsZero():
+		wrong = []string{"phase = 0", "phase in (1, 3)"}
+	case !h.active:
+		wrong = []string{"phase = 0", "phase in (1, 3) and phase = 1"}
+	case h.liveFrom > 0:
+		wrong = []string{"phase = 0 and epoch < ?", "phase in (1, 3) and (phase = 1 and epoch < ? or phase = 3 and epoch >= ?)"}
+	default:
+		wrong = []string{"phase in (1, 3) and phase = 3"}
+	}
+	for _, condition := range wrong {
+		args := []any{c.d.id(h.ID)}
+		for range countParams(condition) {
+			args = append(args, h.liveFrom)
+		}
+		found, err := query(ctx, c, func(scan func(...any) error, r *movingRow) error {
+			return scan(&r.id, &r.attempts, &r.phase)
+		}, "select delivery_id, attempts, phase from {queue} where webhook_id = ? and "+condition+" order by delivery_id limit ? {for update} {skip locked}",
+			append(args, limit-moved+1)...)
+		if err != nil {
+			return moved, false, err
+		}
+		if len(found) > limit-moved {
+			more, found = true, found[:limit-moved]
+		}
+		if err := c.move(ctx, h, found); err != nil {
+			return moved, false, err
+		}
+		moved += len(found)
+		if more {
+			return moved, true, nil
+		}
+	}
+	return moved, false, nil
+}
+
+func countParams(condition string) (n int) {
+	for _, r := range condition {
+		if r == '?' {
+			n++
+		}
+	}
+	return n
+}
+
+// movingRow is a row of the queue that follows its webhook.
+type movingRow struct {
+	closing
+	phase int
+}
+
+// move puts rows where they belong.
+func (c session) move(ctx context.Context, h *hook, found []movingRow) error {
+	hold, resume := c.d.rows(), c.d.rows()
+	var ended []closing
+	for _, r := range found {
+		switch {
+		case !h.deletedAt.IsZero():
+			r.state = stateCancelled
+			ended = append(ended, r.closing)
+		case r.phase == phaseHeld:
+			resume.add().id("id", r.id)
+		default:
+			hold.add().id("id", r.id)
+		}
+	}
+	if err := c.close(ctx, ended, h.deletedAt); err != nil {
+		return err
+	}
+	if _, err := c.updateRows(ctx, "{queue}", "id uuid", hold, "t.delivery_id = x.id", []string{"phase = 3"}); err != nil {
+		return err
+	}
+	// Before the moment of resuming it was not due, see dueAt.
+	_, err := c.updateRows(ctx, "{queue}", "id uuid", resume, "t.delivery_id = x.id",
+		[]string{
+			"wake_at = case when t.epoch < ? then {max t.due_at, ?} else t.due_at end",
+			"due_at = case when t.epoch < ? then {max t.due_at, ?} else t.due_at end", "phase = 1",
+		},
+		h.heldBefore, h.resumedAt.UnixMicro(), h.heldBefore, h.resumedAt.UnixMicro())
+	return err
+}

@@ -1,0 +1,369 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/webhook"
+)
+
+// resumeAtOnce bounds the held deliveries that go on within the call that
+// resumes them; the others follow by Sweep.
+const resumeAtOnce = 500
+
+// hook is a webhook with what its deliveries follow, see delivery.go.
+type hook struct {
+	webhook.Webhook
+	active     bool
+	epoch      int64
+	liveFrom   int64
+	heldBefore int64
+	resumedAt  time.Time
+	deletedAt  time.Time
+}
+
+const hookColumns = `w.id, w.organization_id, w.name, w.description, w.endpoint_url, w.active, w.version, w.subscriptions,
+	w.created_at, w.updated_at, w.created_by, w.updated_by, w.epoch, w.live_from, w.held_before, w.resumed_at, w.deleted_at`
+
+func scanHook(scan func(...any) error, h *hook) error {
+	var active int
+	err := scan(&h.ID, &h.OrganizationID, &h.Name, &h.Description, &h.EndpointURL, &active, &h.Version,
+		fromJSON[[]webhook.Subscription]{&h.Subscriptions}, at{&h.CreatedAt}, at{&h.UpdatedAt}, &h.CreatedBy, &h.UpdatedBy,
+		&h.epoch, &h.liveFrom, &h.heldBefore, at{&h.resumedAt}, at{&h.deletedAt})
+	h.active, h.Status = active == 1, webhook.StatusInactive
+	if h.active {
+		h.Status = webhook.StatusActive
+	}
+	return err
+}
+
+// everIn returns a webhook of the scope, deleted or not.
+func (c session) everIn(ctx context.Context, scope webhook.Scope, id uuid.UUID) (hook, error) {
+	return c.hookBy(ctx, scope, id, "")
+}
+
+// hookIn returns a webhook of the scope that is not deleted.
+func (c session) hookIn(ctx context.Context, scope webhook.Scope, id uuid.UUID) (hook, error) {
+	return c.hookBy(ctx, scope, id, "and w.deleted_at is null")
+}
+
+// lockHook is hookIn for a webhook that is about to be changed.
+func (c session) lockHook(ctx context.Context, scope webhook.Scope, id uuid.UUID) (hook, error) {
+	return c.hookBy(ctx, scope, id, "and w.deleted_at is null {for update}")
+}
+
+func (c session) hookBy(ctx context.Context, scope webhook.Scope, id uuid.UUID, rest string) (hook, error) {
+	h, ok, err := first(ctx, c, scanHook, "select "+hookColumns+" from {webhooks} w where w.id = ? and w.organization_id = ? "+rest,
+		c.d.id(id), scope.OrganizationID)
+	if err == nil && (!ok || scope == webhook.Scope{}) {
+		err = webhook.ErrNotFound
+	}
+	return h, err
+}
+
+// CreateWebhook stores a webhook with its secret.
+func (s *Store) CreateWebhook(ctx context.Context, p webhook.CreateWebhookParams) error {
+	w := p.Webhook
+	w.Subscriptions = tidy(w.Subscriptions)
+	return s.write(ctx, "create webhook", func(c session) error {
+		if p.MaxPerOrganization > 0 {
+			// One at a time, so that nobody else counts what is about to change.
+			if err := c.closeGate(ctx); err != nil {
+				return err
+			}
+			n, _, err := first(ctx, c, plain[int],
+				"select count(*) from {webhooks} where organization_id = ? and deleted_at is null", w.OrganizationID)
+			if err != nil {
+				return err
+			}
+			taken, _, err := first(ctx, c, plain[int], "select count(*) from {webhooks} where id = ?", c.d.id(w.ID))
+			if err != nil {
+				return err
+			}
+			if n >= p.MaxPerOrganization && taken == 0 {
+				return webhook.TooManyWebhooks(p.MaxPerOrganization)
+			}
+		}
+		subscriptions, err := asJSON(w.Subscriptions, false)
+		if err != nil {
+			return err
+		}
+		n, err := c.exec(ctx, `{insert} {webhooks} (id, organization_id, name, description, endpoint_url, active, version, subscriptions,
+				secret, created_at, updated_at, created_by, updated_by, epoch, live_from, held_before, resumed_at, dirty)
+			values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0, 0, 0, 0) {or ignore}`,
+			c.d.id(w.ID), w.OrganizationID, w.Name, w.Description, w.EndpointURL, flag(w.Status == webhook.StatusActive), w.Version,
+			subscriptions, []byte(p.Secret.Reveal()), w.CreatedAt.UnixMicro(), w.UpdatedAt.UnixMicro(), w.CreatedBy, w.UpdatedBy)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("id is taken: %w", webhook.ErrConflict)
+		}
+		return c.subscribe(ctx, &w)
+	})
+}
+
+// tidy returns a copy in which what is empty is nil.
+func tidy(subscriptions []webhook.Subscription) []webhook.Subscription {
+	var out []webhook.Subscription
+	for _, sub := range subscriptions {
+		if len(sub.Filter) == 0 {
+			sub.Filter = nil
+		}
+		out = append(out, sub)
+	}
+	return out
+}
+
+// subscribe writes what fan-out finds a webhook by.
+func (c session) subscribe(ctx context.Context, w *webhook.Webhook) error {
+	x := c.d.rows()
+	for _, sub := range w.Subscriptions {
+		x.add().text("type", string(sub.Subject.Type)).text("subject", sub.Subject.ID).text("event", string(sub.EventType))
+		filter, err := asJSON(sub.Filter, len(sub.Filter) == 0)
+		if err != nil {
+			return err
+		}
+		x.any("filter", filter)
+	}
+	if x.n == 0 {
+		return nil
+	}
+	// Of two subscriptions to the same, which Manager refuses, one is enough to
+	// find the webhook by: what matches is decided by its subscriptions.
+	_, err := c.exec(ctx, `{insert} {subscriptions} (organization_id, subject_id, subject_type, event_type, webhook_id, filter)
+		select y.organization_id, x.subject, x.type, x.event, y.id, x.filter
+		from {rows x type text, subject text, event text, filter text} cross join {webhooks} y where y.id = ? {or ignore}`,
+		x.arg(), c.d.id(w.ID))
+	return err
+}
+
+func (c session) unsubscribe(ctx context.Context, id uuid.UUID) error {
+	_, err := c.exec(ctx, "delete from {subscriptions} where webhook_id = ?", c.d.id(id))
+	return err
+}
+
+// UpdateWebhook replaces what can be changed, if the version is the stored one.
+func (s *Store) UpdateWebhook(ctx context.Context, p webhook.UpdateWebhookParams) (webhook.Webhook, error) {
+	var out webhook.Webhook
+	err := s.write(ctx, "update webhook", func(c session) error {
+		h, err := c.hookIn(ctx, p.Scope, p.ID)
+		if err != nil {
+			return err
+		}
+		if h.Status != p.Change.Status || p.Change.Resume { // before any row is locked that a transaction in the gate may wait for
+			if err := c.closeGate(ctx); err != nil {
+				return err
+			}
+		}
+		if h, err = c.lockHook(ctx, p.Scope, p.ID); err != nil {
+			return err
+		}
+		if h.Version != p.Change.Version {
+			return fmt.Errorf("version is %d: %w", h.Version, webhook.ErrConflict)
+		}
+		before := h
+		h.change(&p)
+		if err := c.saveHook(ctx, &h, &before); err != nil {
+			return err
+		}
+		if !before.alike(&h) {
+			if err := c.cancelUnsubscribed(ctx, &before, &h, stored(p.Now)); err != nil {
+				return err
+			}
+		}
+		if h.epoch != before.epoch {
+			if _, _, err := c.followHook(ctx, &h, resumeAtOnce); err != nil {
+				return err
+			}
+		}
+		out = h.Clone()
+		return nil
+	})
+	if err != nil {
+		return webhook.Webhook{}, err
+	}
+	s.wake()
+	return out, nil
+}
+
+// change applies an update to the webhook and to what its deliveries follow.
+func (h *hook) change(p *webhook.UpdateWebhookParams) {
+	was := h.active
+	h.Name, h.Description, h.EndpointURL = p.Change.Name, p.Change.Description, p.Change.EndpointURL
+	h.Status, h.Subscriptions = p.Change.Status, tidy(p.Change.Subscriptions)
+	h.active = h.Status == webhook.StatusActive
+	h.Version++
+	h.UpdatedAt, h.UpdatedBy = stored(p.Now), p.By
+	switch {
+	case h.active && p.Change.Resume && (!was || h.liveFrom > 0):
+		h.heldBefore = h.liveFrom
+		h.epoch++
+		if !was {
+			h.heldBefore = h.epoch
+		}
+		h.liveFrom, h.resumedAt = 0, h.UpdatedAt
+	case h.active != was:
+		h.epoch++
+		h.liveFrom = h.epoch
+	}
+}
+
+// alike reports whether two states of a webhook have the same subscriptions, but
+// for their filters.
+func (h *hook) alike(o *hook) bool {
+	return slices.EqualFunc(h.Subscriptions, o.Subscriptions, func(a, b webhook.Subscription) bool {
+		return a.Subject == b.Subject && a.EventType == b.EventType
+	})
+}
+
+// saveHook writes what an update can change.
+func (c session) saveHook(ctx context.Context, h, before *hook) error {
+	subscriptions, err := asJSON(h.Subscriptions, false)
+	if err != nil {
+		return err
+	}
+	if _, err := c.exec(ctx, `update {webhooks} set name = ?, description = ?, endpoint_url = ?, active = ?, version = ?, subscriptions = ?,
+			updated_at = ?, updated_by = ?, epoch = ?, live_from = ?, held_before = ?, resumed_at = ?,
+			dirty = case when ? = 1 then 1 else dirty end
+		where id = ?`,
+		h.Name, h.Description, h.EndpointURL, flag(h.active), h.Version, subscriptions, h.UpdatedAt.UnixMicro(), h.UpdatedBy,
+		h.epoch, h.liveFrom, h.heldBefore, h.resumedAt.UnixMicro(), flag(h.epoch != before.epoch), c.d.id(h.ID)); err != nil {
+		return err
+	}
+	if err := c.unsubscribe(ctx, h.ID); err != nil {
+		return err
+	}
+	return c.subscribe(ctx, &h.Webhook)
+}
+
+// cancelUnsubscribed ends open deliveries of events that the webhook is no
+// longer subscribed to.
+func (c session) cancelUnsubscribed(ctx context.Context, before, after *hook, now time.Time) error {
+	type open struct {
+		closing
+		phase int
+		event webhook.EventRecord
+	}
+	scanOpen := func(scan func(...any) error, o *open) error {
+		var test int
+		err := scan(&o.id, &o.phase, &o.attempts, &test, &o.event.Type, &o.event.Subject.Type, &o.event.Subject.ID,
+			fromJSON[[]webhook.Subject]{&o.event.Parents})
+		o.event.Test = test == 1
+		return err
+	}
+	var ended []closing
+	inFlight := c.d.rows()
+	// By phase, because that is how the indexes find them.
+	for _, phase := range []string{"phase = 0", "phase in (1, 3)", "phase = 2"} {
+		if _, err := query(ctx, c, plain[uuid.UUID],
+			"select delivery_id from {queue} where webhook_id = ? and "+phase+" {for update}", c.d.id(after.ID)); err != nil {
+			return err
+		}
+		found, err := query(ctx, c, scanOpen, `select q.delivery_id, q.phase, q.attempts, e.test, e.event_type, e.subject_type, e.subject_id, e.parents
+			from {queue} q join {events} e on e.id = q.event_id where q.webhook_id = ? and q.`+phase, c.d.id(after.ID))
+		if err != nil {
+			return err
+		}
+		for _, o := range found {
+			switch {
+			case after.Subscribes(&o.event) || !before.Subscribes(&o.event): // the latter was asked for by hand
+			case o.phase == phaseLeased:
+				inFlight.add().id("id", o.id)
+			default:
+				o.state = stateCancelled
+				ended = append(ended, o.closing)
+			}
+		}
+	}
+	if err := c.close(ctx, ended, now); err != nil {
+		return err
+	}
+	_, err := c.updateRows(ctx, "{queue}", "id uuid", inFlight, "t.delivery_id = x.id", []string{"cancelled = 1"})
+	return err
+}
+
+// DeleteWebhook removes a webhook; its deliveries are cancelled by that.
+func (s *Store) DeleteWebhook(ctx context.Context, p webhook.DeleteWebhookParams) error {
+	return s.write(ctx, "delete webhook", func(c session) error {
+		if err := c.closeGate(ctx); err != nil {
+			return err
+		}
+		h, err := c.lockHook(ctx, p.Scope, p.ID)
+		if err != nil {
+			return err
+		}
+		if _, err := c.exec(ctx, "update {webhooks} set deleted_at = ?, secret = null, dirty = 1, epoch = epoch + 1 where id = ?",
+			stored(p.Now).UnixMicro(), c.d.id(h.ID)); err != nil {
+			return err
+		}
+		if err := c.unsubscribe(ctx, h.ID); err != nil {
+			return err
+		}
+		return c.dropNotice(ctx, h.ID)
+	})
+}
+
+// Webhook returns one webhook.
+func (s *Store) Webhook(ctx context.Context, scope webhook.Scope, id uuid.UUID) (webhook.Webhook, error) {
+	var h hook
+	err := s.read(ctx, "read webhook", func(c session) (err error) {
+		h, err = c.hookIn(ctx, scope, id)
+		return err
+	})
+	return h.Webhook, err
+}
+
+// Webhooks lists webhooks.
+func (s *Store) Webhooks(ctx context.Context, scope webhook.Scope, q webhook.WebhookQuery) (webhook.Page[webhook.Webhook], error) {
+	var page webhook.Page[webhook.Webhook]
+	after, limit, goesOn, err := webhook.StartOf(scope, q)
+	if err != nil || scope == (webhook.Scope{}) {
+		return page, err
+	}
+	where, args := "w.organization_id = ? and w.deleted_at is null", []any{scope.OrganizationID}
+	if q.Status != "" {
+		where += " and w.active = ?"
+		args = append(args, flag(q.Status == webhook.StatusActive))
+	}
+	if q.EventType != "" {
+		where += " and exists (select 1 from {subscriptions} s where s.webhook_id = w.id and s.event_type = ?)"
+		args = append(args, string(q.EventType))
+	}
+	if goesOn {
+		where += " and w.created_at <= ? and (w.created_at, w.id) < (?, ?)"
+		args = append(args, after.At.UnixMicro(), after.At.UnixMicro(), s.d.id(after.ID))
+	}
+	var found []hook
+	err = s.read(ctx, "list webhooks", func(c session) (err error) {
+		found, err = query(ctx, c, scanHook, "select "+hookColumns+" from {webhooks} w where "+where+
+			" order by w.created_at desc, w.id desc limit ?", append(args, limit+1)...)
+		return err
+	})
+	for i, h := range found {
+		if i == limit {
+			last := page.Items[limit-1]
+			page.Next = webhook.NextCursor(scope, q, webhook.Position{At: last.CreatedAt, ID: last.ID})
+			break
+		}
+		page.Items = append(page.Items, h.Webhook)
+	}
+	return page, err
+}
+
+// Leased counts the attempts of a webhook that may be in flight.
+func (s *Store) Leased(ctx context.Context, scope webhook.Scope, id uuid.UUID, now time.Time) (n int, err error) {
+	err = s.read(ctx, "count leases", func(c session) error {
+		if _, err := c.everIn(ctx, scope, id); err != nil {
+			return err
+		}
+		n, _, err = first(ctx, c, plain[int], "select count(*) from {queue} where phase = 2 and webhook_id = ? and wake_at > ?",
+			c.d.id(id), stored(now).UnixMicro())
+		return err
+	})
+	return n, err
+}

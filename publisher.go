@@ -137,9 +137,9 @@ func (p *Publisher) publish(
 }
 
 // PublishTx stores an event inside a transaction of the host: it is delivered if
-// and only if the transaction commits. w is a transaction of the store; of
-// memstore, what Begin returned. Errors are those of Publish, and leave the
-// transaction usable.
+// and only if the transaction commits. w is what WithTx returned of sqlstore, or
+// Begin of memstore. Errors are those of Publish, and leave the transaction
+// usable.
 //
 // Nobody tells the dispatcher of a commit: that of this process looks for the
 // event for about a second, and then as often as for other processes' events. A

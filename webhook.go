@@ -3,8 +3,8 @@
 // are retried, logged, and stopped when they say so.
 //
 // It is a library, not a server: it lives in the service's process and keeps
-// its records in a [Store]. There is one today, memstore, in memory; stores on
-// the service's own SQL database are to come.
+// its records in a [Store]: sqlstore on the service's own SQL database, or
+// memstore in memory.
 //
 // # Parts
 //
@@ -22,8 +22,8 @@
 //
 // A [Verifier] is for the other side: receivers check with it what they get.
 //
-// All of them stand on a [Store]: memstore for tests, or one of your own, which
-// storetest checks against the contract.
+// All of them stand on a [Store]: sqlstore, memstore for tests, or one of your
+// own, which storetest checks against the contract.
 //
 // # Guarantees
 //

@@ -9,10 +9,14 @@
 //
 // Without -once it then runs as a service would, on the real clock with an
 // event a second, until Ctrl-C.
+//
+// Everything is kept in an SQLite file, whose name it prints, and which -db
+// changes: a second run begins with the log of the first.
 package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,8 +29,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/posthorn/webhook"
-	"github.com/posthorn/webhook/memstore"
+	"github.com/posthorn/webhook/sqlstore"
 	"github.com/posthorn/webhook/webhooktest"
 )
 
@@ -78,9 +84,10 @@ func subscribe(s webhook.Subject, types ...webhook.EventType) []webhook.Subscrip
 
 func main() {
 	once := flag.Bool("once", false, "end after the walk through the schedule")
+	file := flag.String("db", defaultFile(), "the `file` in which everything is kept")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout, *once)
+	err := run(ctx, os.Stdout, *file, *once)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart: failed:", err)
@@ -88,15 +95,45 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out io.Writer, once bool) error {
-	if err := walk(ctx, out); err != nil || once {
+func run(ctx context.Context, out io.Writer, file string, once bool) error {
+	file, release, err := take(ctx, out, file)
+	if err != nil {
 		return err
 	}
-	return serve(ctx, out)
-}
+	defer release()
+	// A service has its database open already. For SQLite, sqlstore asks for
+	// these settings; PostgreSQL and MySQL need none.
+	db, err := sql.Open("sqlite", uri(file)+
+		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	// Its tables begin with "posthorn_", beside those of the service. As long as
+	// sqlstore cannot seal secrets, it wants to hear that this is understood.
+	store, err := sqlstore.New(db, sqlstore.SQLite, sqlstore.Config{InsecurePlaintextSecrets: true})
+	if err != nil {
+		return err
+	}
+	if err := store.Migrate(ctx); err != nil {
+		return err
+	}
+	say(out, "everything is kept in %s; to begin afresh, delete it\n", file)
+	before, err := lookBack(ctx, store)
+	if err != nil {
+		return err
+	}
+	if err := before.print(out); err != nil {
+		return err
+	}
 
-// openStore is the one place that knows where everything is kept.
-func openStore() webhook.Store { return memstore.New() }
+	// Each walk takes the log 14 h 36 m on. The next one goes on from there.
+	start := latest(time.Now(), before.end)
+	if err := walk(ctx, out, store, start); err != nil || once {
+		return err
+	}
+	return serve(ctx, out, store)
+}
 
 // host is what a service holds of the library.
 type host struct {
@@ -107,7 +144,7 @@ type host struct {
 
 // wire is what it takes to embed the library. A service leaves out the HTTPDoer,
 // the clocks and the prefixes: the defaults are the strict ones.
-func wire(rcv *receiver, clock webhook.Clock, log *slog.Logger, notifier webhook.Notifier) (h host, err error) {
+func wire(store webhook.Store, rcv *receiver, clock webhook.Clock, log *slog.Logger, notifier webhook.Notifier) (h host, err error) {
 	// Webhooks go to public addresses only. Loopback is opened twice: for people
 	// who register an endpoint, and for the sockets that connect to it.
 	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
@@ -115,7 +152,6 @@ func wire(rcv *receiver, clock webhook.Clock, log *slog.Logger, notifier webhook
 	if err != nil {
 		return h, err
 	}
-	store := openStore()
 	h.dispatcher, err = webhook.NewDispatcher(store, webhook.DispatcherConfig{
 		HTTPDoer: client, Clock: clock, Notifier: notifier, Logger: log,
 	})
@@ -134,7 +170,7 @@ func wire(rcv *receiver, clock webhook.Clock, log *slog.Logger, notifier webhook
 
 // register creates the first n webhooks, notes their names by id, and returns
 // the last one.
-func (h host) register(ctx context.Context, rcv *receiver, n int, names map[string]string) (last webhook.Webhook, err error) {
+func (h host) register(ctx context.Context, rcv *receiver, n int, names map[uuid.UUID]string) (last webhook.Webhook, err error) {
 	for _, r := range registrations[:n] {
 		var secret webhook.Secret
 		last, secret, err = h.manager.Create(ctx, admin, webhook.WebhookInput{
@@ -143,7 +179,7 @@ func (h host) register(ctx context.Context, rcv *receiver, n int, names map[stri
 		if err != nil {
 			return last, err
 		}
-		names[last.ID.String()] = last.Name
+		names[last.ID] = last.Name
 		// Nothing returns the secret a second time: a panel shows it now, and the
 		// customer copies it into the receiver's configuration.
 		if err := rcv.expect(r.path, secret, r.answer); err != nil {
@@ -153,17 +189,36 @@ func (h host) register(ctx context.Context, rcv *receiver, n int, names map[stri
 	return last, nil
 }
 
-// walk goes through the whole schedule, on a clock that stands until it is
-// moved.
-func walk(ctx context.Context, out io.Writer) error {
-	clock := &webhooktest.Clock{}
-	rcv := newReceiver(clock)
-	defer rcv.server.Close()
-	h, err := wire(rcv, clock, nil, noticePrinter{out})
+// deleteAll deletes the webhooks that are left from before: their receiver is
+// gone, and was the only one to know their secrets. What they were sent stays in
+// the log; what they were still to be sent is cancelled.
+func (h host) deleteAll(ctx context.Context) error {
+	left, err := h.manager.Webhooks(ctx, admin, webhook.WebhookQuery{Limit: webhook.MaxPageSize})
 	if err != nil {
 		return err
 	}
-	names := map[string]string{}
+	for _, w := range left.Items {
+		if err := h.manager.Delete(ctx, admin, w.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walk goes through the whole schedule, on a clock that stands until it is
+// moved.
+func walk(ctx context.Context, out io.Writer, store webhook.Store, start time.Time) error {
+	clock := webhooktest.NewClock(start)
+	rcv := newReceiver(clock)
+	defer rcv.server.Close()
+	h, err := wire(store, rcv, clock, nil, noticePrinter{out})
+	if err != nil {
+		return err
+	}
+	if err := h.deleteAll(ctx); err != nil {
+		return err
+	}
+	names := map[uuid.UUID]string{}
 	doomed, err := h.register(ctx, rcv, len(registrations), names)
 	if err != nil {
 		return err
@@ -203,7 +258,7 @@ func walk(ctx context.Context, out io.Writer) error {
 			return err
 		}
 	}
-	r, err := newReport(ctx, h.manager)
+	r, err := newReport(ctx, h.manager, names)
 	if err != nil {
 		return err
 	}
@@ -222,14 +277,17 @@ func (h host) round(ctx context.Context, out io.Writer, clock webhook.Clock) err
 
 // serve is how a service does it: the dispatcher has a goroutine of its own,
 // and events are published where they happen.
-func serve(ctx context.Context, out io.Writer) error {
+func serve(ctx context.Context, out io.Writer, store webhook.Store) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	names := map[string]string{}
+	names := map[uuid.UUID]string{}
 	rcv := newReceiver(nil)
 	defer rcv.server.Close()
-	h, err := wire(rcv, nil, attemptLog(out, names), noticePrinter{out})
+	h, err := wire(store, rcv, nil, attemptLog(out, names), noticePrinter{out})
 	if err != nil {
+		return err
+	}
+	if err := h.deleteAll(ctx); err != nil {
 		return err
 	}
 	if _, err := h.register(ctx, rcv, 2, names); err != nil {
@@ -245,7 +303,7 @@ func serve(ctx context.Context, out io.Writer) error {
 	if err := errors.Join(err, <-ended); err != nil {
 		return err
 	}
-	r, err := newReport(context.WithoutCancel(ctx), h.manager)
+	r, err := newReport(context.WithoutCancel(ctx), h.manager, names)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -9,10 +10,12 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/posthorn/webhook"
 )
 
-// report is what the library has on record.
+// report is what the library has on record of a run.
 type report struct {
 	attempts   []webhook.Attempt // the delivery log: every request, oldest first
 	deliveries int
@@ -20,44 +23,39 @@ type report struct {
 	events     map[string]bool // by id
 }
 
-// newReport reads the records as everybody in the organization may, page by
-// page.
-func newReport(ctx context.Context, m *webhook.Manager) (report, error) {
+// newReport reads what there is on webhooks, deleted ones too. names are theirs,
+// by id.
+func newReport(ctx context.Context, m *webhook.Manager, names map[uuid.UUID]string) (report, error) {
 	r := report{states: map[webhook.DeliveryState]int{}, events: map[string]bool{}}
-	for q := (webhook.AttemptQuery{}); ; {
-		page, err := m.Attempts(ctx, viewer, q)
-		if err != nil {
-			return report{}, err
+	for id := range names {
+		for a, err := range allAttempts(ctx, m, webhook.AttemptQuery{WebhookID: id}) {
+			if err != nil {
+				return report{}, err
+			}
+			r.attempts = append(r.attempts, a)
 		}
-		r.attempts = append(r.attempts, page.Items...)
-		if q.Cursor = page.Next; q.Cursor == "" {
-			break
-		}
-	}
-	slices.Reverse(r.attempts)
-	for q := (webhook.DeliveryQuery{}); ; {
-		page, err := m.Deliveries(ctx, viewer, q)
-		if err != nil {
-			return report{}, err
-		}
-		for _, d := range page.Items {
+		for d, err := range allDeliveries(ctx, m, webhook.DeliveryQuery{WebhookID: id}) {
+			if err != nil {
+				return report{}, err
+			}
 			r.deliveries++
 			r.states[d.State]++
 			r.events[d.EventID.String()] = true
 		}
-		if q.Cursor = page.Next; q.Cursor == "" {
-			return r, nil
-		}
 	}
+	slices.SortFunc(r.attempts, func(a, b webhook.Attempt) int {
+		return cmp.Or(a.StartedAt.Compare(b.StartedAt), slices.Compare(a.DeliveryID[:], b.DeliveryID[:]))
+	})
+	return r, nil
 }
 
-// printLog prints the delivery log. names are those of webhooks, by id.
-func (r report) printLog(out io.Writer, names map[string]string) error {
+// printLog prints the delivery log.
+func (r report) printLog(out io.Writer, names map[uuid.UUID]string) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	say(table, "\nTIME\tWEBHOOK\tEVENT TYPE\tATTEMPT\tSTATUS\tCODE\tERROR\tDURATION\n")
 	for _, a := range r.attempts {
 		say(table, "%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\n",
-			a.StartedAt.Format(time.DateTime), names[a.WebhookID.String()], a.EventType, a.Number,
+			a.StartedAt.Format(time.DateTime), names[a.WebhookID], a.EventType, a.Number,
 			a.Outcome, a.StatusCode, a.Error, a.Duration.Round(10*time.Microsecond))
 	}
 	return table.Flush()
@@ -99,11 +97,12 @@ func (p noticePrinter) Notify(_ context.Context, n webhook.Notice) error {
 
 // attemptLog is a logger whose lines fit on a screen: it replaces the webhook's
 // id by its name and leaves the other ids out.
-func attemptLog(out io.Writer, names map[string]string) *slog.Logger {
+func attemptLog(out io.Writer, names map[uuid.UUID]string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		switch a.Key {
 		case "webhook_id":
-			return slog.String("webhook", names[a.Value.String()])
+			id, _ := uuid.Parse(a.Value.String())
+			return slog.String("webhook", names[id])
 		case "organization_id", "delivery_id", "event_id":
 			return slog.Attr{}
 		}

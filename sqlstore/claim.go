@@ -277,7 +277,7 @@ func (k *claiming) lease(ctx context.Context, want []allotment) error {
 	}
 	read, err := query(ctx, k.session, func(scan func(...any) error, e *event) error {
 		return scan(&e.id, &e.organization, &e.kind, &e.test, &e.payload)
-	}, "select e.id, e.organization_id, e.event_type, e.test, e.payload from {rows x id uuid} join {events} e on e.id = x.id", events.arg())
+	}, "select e.id, e.organization_id, e.event_type, e.test, e.payload from {rows x id uuid} join {events} e on e.id = x.id", events)
 	if err != nil {
 		return err
 	}
@@ -319,7 +319,7 @@ func (k *claiming) readHooks(ctx context.Context, want []allotment) error {
 		h.active = active == 1
 		return err
 	}, `select w.id, case when w.deleted_at is null then w.active else 0 end, w.live_from, w.held_before, w.resumed_at, w.endpoint_url, w.secret
-		from {rows x id uuid} join {webhooks} w on w.id = x.id`, x.arg())
+		from {rows x id uuid} join {webhooks} w on w.id = x.id`, x)
 	for i := range found {
 		h := &found[i]
 		if h.resumedAt.After(k.now) { // by a clock that is ahead: what was held is not due yet
@@ -354,7 +354,7 @@ func (k *claiming) pick(ctx context.Context, want []allotment, lock bool) ([]rea
 		return query(ctx, k.session, scan, `select q.* from {rows x id uuid, n int, live_from int} cross join lateral (
 				select `+columns+` from {queue} q
 				where q.phase = 0 and q.webhook_id = x.id and q.epoch >= x.live_from and q.due_at <= ?
-				order by q.delivery_id limit x.n`+forUpdate+`) q`, x.arg(), k.now.UnixMicro())
+				order by q.delivery_id limit x.n`+forUpdate+`) q`, x, k.now.UnixMicro())
 	}
 	var parts []string
 	var args []any

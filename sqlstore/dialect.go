@@ -21,7 +21,7 @@ const (
 // they do not share is a macro in braces:
 //
 //	{queue}                        the table of that name, with the host's prefix
-//	{rows x id uuid, n int}        a table x of the rows in one argument, see [rows]
+//	{rows x id uuid, n int}        a table x of the rows that one argument has, see [rows]
 //	{for update}, {skip locked}    row locks, which SQLite does not have or need
 //	{max a, b}                     the greater of two numbers
 //	{insert} … {or ignore}         an insert that passes over rows which are there
@@ -29,8 +29,14 @@ const (
 // Parameters are question marks; Postgres gets them numbered.
 var macro = regexp.MustCompile(`\{([^}]+)\}|\?`)
 
+// statement is a statement in a dialect.
+type statement struct {
+	text string
+	rows [][]string // the columns of each rows macro
+}
+
 // expand writes a statement in the dialect.
-func (d Dialect) expand(text, prefix string) string {
+func (d Dialect) expand(shared, prefix string) (out statement) {
 	params := 0
 	var replace func(m string) string
 	replace = func(m string) string {
@@ -44,8 +50,10 @@ func (d Dialect) expand(text, prefix string) string {
 		name, rest, _ := strings.Cut(m, " ")
 		switch {
 		case name == "rows":
-			alias, columns, _ := strings.Cut(rest, " ")
-			return d.rowsOf(alias, columns, replace("?"))
+			alias, list, _ := strings.Cut(rest, " ")
+			columns, kinds := columnsOf(list)
+			out.rows = append(out.rows, columns)
+			return d.rowsOf(alias, columns, kinds, func() string { return replace("?") })
 		case m == "for update", m == "skip locked":
 			if d == SQLite {
 				return ""
@@ -69,23 +77,29 @@ func (d Dialect) expand(text, prefix string) string {
 			return prefix + m
 		}
 	}
-	return macro.ReplaceAllStringFunc(text, replace)
+	out.text = macro.ReplaceAllStringFunc(shared, replace)
+	return out
 }
 
-// rowsOf returns the table expression that reads rows from a JSON text. Bytes are
-// MEDIUMTEXT on their way: what MariaDB unhexes from LONGTEXT has no length in a
-// temporary table.
-func (d Dialect) rowsOf(alias, columns, param string) string {
-	var names, kinds []string
-	for c := range strings.SplitSeq(columns, ",") {
+// columnsOf splits "id uuid, n int".
+func columnsOf(list string) (names, kinds []string) {
+	for c := range strings.SplitSeq(list, ",") {
 		name, kind, _ := strings.Cut(strings.TrimSpace(c), " ")
 		names, kinds = append(names, name), append(kinds, kind)
 	}
+	return names, kinds
+}
+
+// rowsOf returns the table expression that reads rows. Bytes are MEDIUMTEXT on
+// their way to MySQL: what MariaDB unhexes from LONGTEXT has no length in a
+// temporary table.
+func (d Dialect) rowsOf(alias string, names, kinds []string, param func() string) string {
 	var read, typed []string
 	for i, name := range names {
 		switch d {
 		case Postgres:
-			typed = append(typed, name+" "+map[string]string{"uuid": "uuid", "int": "bigint", "text": "text", "bytes": "bytea"}[kinds[i]])
+			kind := map[string]string{"uuid": "uuid", "int": "bigint", "text": "text", "bytes": "bytea"}[kinds[i]]
+			read = append(read, param()+"::text::"+kind+"[]")
 		case MySQL:
 			typed = append(typed, fmt.Sprintf("%s %s path '$.%s'", name,
 				map[string]string{"uuid": "varchar(32)", "int": "bigint", "text": "longtext", "bytes": "mediumtext"}[kinds[i]], name))
@@ -100,11 +114,11 @@ func (d Dialect) rowsOf(alias, columns, param string) string {
 	}
 	switch d {
 	case Postgres:
-		return fmt.Sprintf("json_to_recordset(%s::text::json) as %s(%s)", param, alias, strings.Join(typed, ", "))
+		return fmt.Sprintf("unnest(%s) as %s(%s)", strings.Join(read, ", "), alias, strings.Join(names, ", "))
 	case MySQL:
 		return fmt.Sprintf("(select %s from json_table(%s, '$[*]' columns (%s)) j) %s",
-			strings.Join(read, ", "), param, strings.Join(typed, ", "), alias)
+			strings.Join(read, ", "), param(), strings.Join(typed, ", "), alias)
 	default:
-		return fmt.Sprintf("(select %s from json_each(%s)) %s", strings.Join(read, ", "), param, alias)
+		return fmt.Sprintf("(select %s from json_each(%s)) %s", strings.Join(read, ", "), param(), alias)
 	}
 }

@@ -56,7 +56,7 @@ func (c session) leased(ctx context.Context, ids *rows) (map[uuid.UUID]*leasedRo
 			q.cancelled, q.attempts, q.token, q.wake_at, q.claimed_at, q.claimed_url, case when w.deleted_at is null then 0 else 1 end,
 			q.epoch, w.active, w.live_from, w.held_before
 		from {rows x id uuid} join {queue} q on q.delivery_id = x.id join {deliveries} d on d.id = x.id join {webhooks} w on w.id = q.webhook_id`,
-		ids.arg())
+		ids)
 	out := make(map[uuid.UUID]*leasedRow, len(found))
 	for i := range found {
 		out[found[i].id] = &found[i]
@@ -227,7 +227,7 @@ func (c session) logAttempts(ctx context.Context, list []ending) error {
 			select x.id, x.number, x.event_id, x.webhook_id, x.organization_id, x.event_type, x.started_at, x.duration,
 				x.dns, x.connect, x.tls, x.first_byte, x.retry_after, x.outcome, x.status_code, x.endpoint_url, x.error_class, x.error, x.response,
 				x.response_truncated, x.token
-			from {rows x event_id uuid, webhook_id uuid, organization_id text, event_type text, `+attemptColumns+`}`, x.arg())
+			from {rows x event_id uuid, webhook_id uuid, organization_id text, event_type text, `+attemptColumns+`}`, x)
 		x = c.d.rows()
 		return err
 	}
@@ -318,7 +318,7 @@ func (c session) count(ctx context.Context, list []ending) error {
 	}
 	_, err := c.exec(ctx, "insert into {counters} (webhook_id, hour, "+strings.Join(columns, ", ")+
 		") select x.id, x.hour, x."+strings.Join(columns, ", x.")+" from {rows x id uuid, hour int, "+strings.Join(typed, ", ")+"} where true "+
-		conflict+strings.Join(sum, ", "), x.arg())
+		conflict+strings.Join(sum, ", "), x)
 	return err
 }
 

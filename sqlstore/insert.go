@@ -188,11 +188,11 @@ func (in *insertion) findKeys(ctx context.Context, c session) error {
 		return scan(&t.id, &t.organization, maybe[string]{&t.key})
 	}
 	const columns = "select e.id, e.organization_id, e.idempotency_key from {rows x id uuid, organization_id text, k text} join {events} e on "
-	byKey, err := query(ctx, c, scan, columns+"e.organization_id = x.organization_id and e.idempotency_key = x.k", x.arg())
+	byKey, err := query(ctx, c, scan, columns+"e.organization_id = x.organization_id and e.idempotency_key = x.k", x)
 	if err != nil {
 		return err
 	}
-	byID, err := query(ctx, c, scan, columns+"e.id = x.id", x.arg())
+	byID, err := query(ctx, c, scan, columns+"e.id = x.id", x)
 	if err != nil {
 		return err
 	}
@@ -265,14 +265,14 @@ func (in *insertion) findRecipients(ctx context.Context, c session) error {
 	if only := in.p.Only; only != (uuid.UUID{}) {
 		found, err = query(ctx, c, scan, "select x.i, "+columns+`, '', '', null
 			from {rows x i int, organization_id text} join {webhooks} w on w.organization_id = x.organization_id
-			where w.id = ? and w.deleted_at is null`, x.arg(), c.d.id(only))
+			where w.id = ? and w.deleted_at is null`, x, c.d.id(only))
 	} else {
 		found, err = query(ctx, c, scan, "select x.i, "+columns+`, s.subject_type, s.subject_id, s.filter
 			from {rows x i int, organization_id text, type text, subject text, event text}
 			join {subscriptions} s on s.organization_id = x.organization_id and s.subject_id = x.subject and s.subject_type = x.type
 				and s.event_type = x.event
 			join {webhooks} w on w.id = s.webhook_id
-			where w.deleted_at is null`, x.arg())
+			where w.deleted_at is null`, x)
 	}
 	if err != nil {
 		return err
@@ -318,7 +318,7 @@ func (in *insertion) checkUnmatched(ctx context.Context, c session) error {
 	if x.n == 0 {
 		return nil
 	}
-	taken, err := query(ctx, c, plain[uuid.UUID], "select e.id from {rows x id uuid} join {events} e on e.id = x.id", x.arg())
+	taken, err := query(ctx, c, plain[uuid.UUID], "select e.id from {rows x id uuid} join {events} e on e.id = x.id", x)
 	for i := range in.events {
 		if e := &in.events[i]; e.unmatched && slices.Contains(taken, e.ID) {
 			e.refuse(errTaken)
@@ -341,7 +341,7 @@ func (in *insertion) writeEvents(ctx context.Context, c session) error {
 				occurred_at, idempotency_key, test, inserted_at, unmatched_at, payload_at, payload, insert_token)
 			select x.id, x.organization_id, x.event_type, x.subject_type, x.subject_id, x.parents, x.attributes,
 				x.occurred_at, x.k, x.test, x.inserted_at, x.unmatched_at, x.inserted_at, x.payload, x.token
-			from {rows x `+columns+`} where true {or ignore}`, x.arg())
+			from {rows x `+columns+`} where true {or ignore}`, x)
 		written += n
 		x = c.d.rows()
 		return err

@@ -71,7 +71,7 @@ func scanNotice(scan func(...any) error, r *noticeRow) error {
 // lockNotices returns the notices of webhooks that are locked.
 func (c session) lockNotices(ctx context.Context, webhookIDs []uuid.UUID) ([]noticeRow, error) {
 	return query(ctx, c, scanNotice, "select "+noticeColumns+` from {rows x id uuid} cross join {notices} n
-		where n.webhook_id = x.id order by n.webhook_id {for update}`, c.d.idRows(webhookIDs).arg())
+		where n.webhook_id = x.id order by n.webhook_id {for update}`, c.d.idRows(webhookIDs))
 }
 
 const noticeRows = "id uuid, due int, lease uuid, n int, this text, next text"
@@ -108,7 +108,7 @@ func (c session) addNotices(ctx context.Context, list []noticeRow) error {
 	x, err := c.noticeRows(list)
 	if err == nil && x.n > 0 {
 		_, err = c.exec(ctx, `insert into {notices} (webhook_id, due_at, token, attempts, notice, later)
-			select x.id, x.due, x.lease, x.n, x.this, x.next from {rows x `+noticeRows+`}`, x.arg())
+			select x.id, x.due, x.lease, x.n, x.this, x.next from {rows x `+noticeRows+`}`, x)
 	}
 	return err
 }
@@ -140,7 +140,7 @@ func (c session) noteExhausted(ctx context.Context, now time.Time, list []exhaus
 	}
 	hooks, err := query(ctx, c, func(scan func(...any) error, n *notified) error { return scan(&n.id, at{&n.last}) },
 		`select w.id, w.notified_at from {rows x id uuid} cross join {webhooks} w
-		where w.id = x.id and w.deleted_at is null order by w.id {for update}`, c.d.idRows(distinct(ids)).arg())
+		where w.id = x.id and w.deleted_at is null order by w.id {for update}`, c.d.idRows(distinct(ids)))
 	if err != nil || len(hooks) == 0 {
 		return err
 	}
@@ -184,11 +184,11 @@ func (c session) noteSuccesses(ctx context.Context, webhookIDs []uuid.UUID) erro
 		return nil
 	}
 	const waiting = "select w.id from {rows x id uuid} cross join {webhooks} w where w.id = x.id and w.notified_at is not null"
-	found, err := query(ctx, c, plain[uuid.UUID], waiting, c.d.idRows(distinct(webhookIDs)).arg())
+	found, err := query(ctx, c, plain[uuid.UUID], waiting, c.d.idRows(distinct(webhookIDs)))
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	found, err = query(ctx, c, plain[uuid.UUID], waiting+" order by w.id {for update}", c.d.idRows(distinct(found)).arg())
+	found, err = query(ctx, c, plain[uuid.UUID], waiting+" order by w.id {for update}", c.d.idRows(distinct(found)))
 	if err != nil || len(found) == 0 {
 		return err
 	}
@@ -259,7 +259,7 @@ func (c session) claimNotices(ctx context.Context, p *webhook.ClaimNoticesParams
 	}
 	hooks, err := query(ctx, c, func(scan func(...any) error, w *webhook.Webhook) error {
 		return scan(&w.ID, &w.OrganizationID, &w.Name, &w.EndpointURL)
-	}, "select w.id, w.organization_id, w.name, w.endpoint_url from {rows x id uuid} cross join {webhooks} w where w.id = x.id", c.d.idRows(ids).arg())
+	}, "select w.id, w.organization_id, w.name, w.endpoint_url from {rows x id uuid} cross join {webhooks} w where w.id = x.id", c.d.idRows(ids))
 	if err != nil {
 		return nil, err
 	}

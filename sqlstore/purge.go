@@ -124,7 +124,7 @@ func (c session) purgeHeld(ctx context.Context, p *webhook.PurgeParams) (out web
 		r.state = stateCancelled
 		return scan(&r.id, &r.attempts)
 	}, `select q.delivery_id, q.attempts from {rows x id uuid} cross join {queue} q join {webhooks} w on w.id = q.webhook_id
-		where q.delivery_id = x.id and `+held+` {for update} {skip locked}`, c.d.idRows(found).arg())
+		where q.delivery_id = x.id and `+held+` {for update} {skip locked}`, c.d.idRows(found))
 	if err != nil {
 		return out, err
 	}
@@ -153,7 +153,7 @@ func (c session) purgeDeliveries(ctx context.Context, p *webhook.PurgeParams) (o
 		events = append(events, d.eventID)
 	}
 	events, err = query(ctx, c, plain[uuid.UUID],
-		"select e.id from {rows x id uuid} cross join {events} e where e.id = x.id {for update} {skip locked}", c.d.idRows(distinct(events)).arg())
+		"select e.id from {rows x id uuid} cross join {events} e where e.id = x.id {for update} {skip locked}", c.d.idRows(distinct(events)))
 	if err != nil {
 		return out, err
 	}
@@ -176,7 +176,7 @@ func (c session) purgeDeliveries(ctx context.Context, p *webhook.PurgeParams) (o
 	}
 	unused, err := query(ctx, c, plain[uuid.UUID], `select e.id from {rows x id uuid} cross join {events} e
 		where e.id = x.id and e.inserted_at < ? and (select d.id from {deliveries} d where d.event_id = e.id limit 1) is null`,
-		c.d.idRows(events).arg(), notBefore(p.DeliveriesBefore))
+		c.d.idRows(events), notBefore(p.DeliveriesBefore))
 	if err != nil {
 		return out, err
 	}
@@ -246,7 +246,7 @@ func (c session) purgePayloads(ctx context.Context, p *webhook.PurgeParams) (out
 	}
 	uses, err := query(ctx, c, func(scan func(...any) error, u *use) error { return scan(&u.id, maybe[int64]{&u.last}) },
 		`select x.id, (select max(case when d.state = 0 then 9223372036854775807 else d.finished_at end) from {deliveries} d where d.event_id = x.id)
-		from {rows x id uuid}`, c.d.idRows(found).arg())
+		from {rows x id uuid}`, c.d.idRows(found))
 	if err != nil {
 		return out, err
 	}

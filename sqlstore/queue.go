@@ -51,7 +51,7 @@ func (c session) open(ctx context.Context, list []openDeliveryRow, now time.Time
 	}
 	if _, err := c.exec(ctx, `insert into {deliveries} (id, event_id, webhook_id, organization_id, event_type, state, attempts, created_at, redelivery_of)
 		select x.id, x.event_id, x.webhook_id, x.organization_id, x.event_type, 0, 0, x.now, x.redelivery_of
-		from {rows x id uuid, event_id uuid, webhook_id uuid, organization_id text, event_type text, now int, redelivery_of uuid}`, d.arg()); err != nil {
+		from {rows x id uuid, event_id uuid, webhook_id uuid, organization_id text, event_type text, now int, redelivery_of uuid}`, d); err != nil {
 		return err
 	}
 	_, err := c.exec(ctx, `insert into {queue} (delivery_id, event_id, webhook_id, epoch, test, phase, attempts, due_at, wake_at, cancelled,
@@ -59,7 +59,7 @@ func (c session) open(ctx context.Context, list []openDeliveryRow, now time.Time
 		select x.id, x.event_id, x.webhook_id, x.epoch, x.test, x.phase, case when x.phase = 2 then 1 else 0 end, x.now, x.wake_at, 0,
 			x.token, x.claimed_at, x.url
 		from {rows x id uuid, event_id uuid, webhook_id uuid, epoch int, test int, now int, phase int, wake_at int, token uuid, claimed_at int, url text}`,
-		q.arg())
+		q)
 	return err
 }
 

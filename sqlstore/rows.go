@@ -4,60 +4,135 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 )
 
-// rows are many rows in one argument: a JSON text, which every dialect can read
-// as a table and no driver needs to know about. So a statement's text does not
-// depend on how many rows it gets, and one round trip carries them all.
-// Measured on Postgres, arrays in the driver's binary form would save some 15 %
-// of such a statement's time.
+// rows are many rows as one argument of a statement, which reads them as a table.
+// So a statement's text does not depend on how many rows it gets, one round trip
+// carries them all, and no driver needs to know about it: what is sent is text.
+//
+// Postgres gets an array for each column. There, reading a JSON text costs as
+// much as writing the rows. The others get one JSON text.
 type rows struct {
-	d   Dialect
-	buf []byte
-	n   int
+	d       Dialect
+	n       int
+	columns []column // Postgres: array literals without the closing brace
+	next    int      // the column that is probably written next
+	json    []byte
+}
+
+type column struct {
+	name string
+	text []byte
+	n    int // values; rows that left it out are filled up with nulls
 }
 
 func (d Dialect) rows() *rows { return &rows{d: d} }
 
 // add begins a row; the columns follow.
 func (r *rows) add() *rows {
-	if r.n == 0 {
-		r.buf = append(r.buf, "[{"...)
-	} else {
-		r.buf = append(r.buf, "},{"...)
-	}
 	r.n++
+	r.next = 0
+	switch {
+	case r.d == Postgres:
+	case r.n == 1:
+		r.json = append(r.json, "[{"...)
+	default:
+		r.json = append(r.json, "},{"...)
+	}
 	return r
 }
 
-// arg is the argument.
-func (r *rows) arg() string {
-	if r.n == 0 {
-		return "[]"
+// args returns the arguments for a statement that reads these columns.
+func (r *rows) args(columns []string) []any {
+	if r.d != Postgres {
+		if r.n == 0 {
+			return []any{"[]"}
+		}
+		return []any{string(r.json) + "}]"}
 	}
-	return string(append(r.buf, "}]"...))
+	out := make([]any, len(columns))
+	for i, name := range columns {
+		c := r.column(name)
+		c.fill(r.n)
+		out[i] = string(c.text) + "}"
+	}
+	return out
 }
 
-// size is about how long the argument is, in bytes.
-func (r *rows) size() int { return len(r.buf) }
-
-func (r *rows) key(name string) {
-	if r.buf[len(r.buf)-1] != '{' {
-		r.buf = append(r.buf, ',')
+// size is about how long the arguments are, in bytes.
+func (r *rows) size() int {
+	n := len(r.json)
+	for i := range r.columns {
+		n += len(r.columns[i].text)
 	}
-	r.buf = append(r.buf, '"')
-	r.buf = append(r.buf, name...)
-	r.buf = append(r.buf, `":`...)
+	return n
+}
+
+// column returns the column of that name. Rows have the same columns, nearly
+// always in the same order.
+func (r *rows) column(name string) *column {
+	for range r.columns {
+		if r.next >= len(r.columns) {
+			r.next = 0
+		}
+		c := &r.columns[r.next]
+		r.next++
+		if c.name == name {
+			return c
+		}
+	}
+	r.columns = append(r.columns, column{name: name, text: []byte{'{'}})
+	r.next = len(r.columns)
+	return &r.columns[r.next-1]
+}
+
+// fill adds nulls up to n values.
+func (c *column) fill(n int) {
+	for c.n < n {
+		c.separate()
+		c.text = append(c.text, "null"...)
+	}
+}
+
+func (c *column) separate() {
+	if c.n++; c.n > 1 {
+		c.text = append(c.text, ',')
+	}
+}
+
+// value writes a value that needs no quotes in an array, and has quotes in JSON
+// if it is a text.
+func (r *rows) value(name string, quoted bool, write func([]byte) []byte) *rows {
+	if r.d == Postgres {
+		c := r.column(name)
+		c.fill(r.n - 1)
+		c.separate()
+		c.text = write(c.text)
+		return r
+	}
+	if r.json[len(r.json)-1] != '{' {
+		r.json = append(r.json, ',')
+	}
+	r.json = append(r.json, '"')
+	r.json = append(r.json, name...)
+	r.json = append(r.json, `":`...)
+	if quoted {
+		r.json = append(r.json, '"')
+	}
+	r.json = write(r.json)
+	if quoted {
+		r.json = append(r.json, '"')
+	}
+	return r
 }
 
 // null leaves a column without value.
 func (r *rows) null(name string) *rows {
-	r.key(name)
-	r.buf = append(r.buf, "null"...)
-	return r
+	return r.value(name, false, func(b []byte) []byte { return append(b, "null"...) })
 }
 
 // id writes an id; the zero UUID is null.
@@ -65,17 +140,11 @@ func (r *rows) id(name string, v uuid.UUID) *rows {
 	if v == (uuid.UUID{}) {
 		return r.null(name)
 	}
-	r.key(name)
-	r.buf = append(r.buf, '"')
-	r.buf = hex.AppendEncode(r.buf, v[:])
-	r.buf = append(r.buf, '"')
-	return r
+	return r.value(name, true, func(b []byte) []byte { return hex.AppendEncode(b, v[:]) })
 }
 
 func (r *rows) int(name string, v int64) *rows {
-	r.key(name)
-	r.buf = strconv.AppendInt(r.buf, v, 10)
-	return r
+	return r.value(name, false, func(b []byte) []byte { return strconv.AppendInt(b, v, 10) })
 }
 
 func (r *rows) bool(name string, v bool) *rows {
@@ -91,21 +160,31 @@ func (r *rows) time(name string, v time.Time) *rows {
 }
 
 func (r *rows) text(name, v string) *rows {
-	r.key(name)
-	for i := range len(v) {
-		if c := v[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
-			quoted, err := json.Marshal(v)
-			if err != nil {
-				panic("sqlstore: a string did not encode: " + err.Error())
-			}
-			r.buf = append(r.buf, quoted...)
-			return r
+	return r.value(name, false, func(b []byte) []byte {
+		if r.d == Postgres {
+			return appendArrayText(b, v)
 		}
+		quoted, err := json.Marshal(v)
+		if err != nil {
+			panic("sqlstore: a string did not encode: " + err.Error())
+		}
+		return append(b, quoted...)
+	})
+}
+
+// appendArrayText writes an element of an array of texts.
+func appendArrayText(b []byte, v string) []byte {
+	b = append(b, '"')
+	for {
+		i := strings.IndexAny(v, `"\`)
+		if i < 0 {
+			b = append(b, v...)
+			return append(b, '"')
+		}
+		b = append(b, v[:i]...)
+		b = append(b, '\\', v[i])
+		v = v[i+1:]
 	}
-	r.buf = append(r.buf, '"')
-	r.buf = append(r.buf, v...)
-	r.buf = append(r.buf, '"')
-	return r
 }
 
 // textOrNull writes a text; an empty one is null.
@@ -129,14 +208,13 @@ func (r *rows) bytes(name string, v []byte) *rows {
 	if v == nil {
 		return r.null(name)
 	}
-	r.key(name)
-	r.buf = append(r.buf, '"')
-	if r.d == Postgres {
-		r.buf = append(r.buf, `\\x`...)
-	}
-	r.buf = hex.AppendEncode(r.buf, v)
-	r.buf = append(r.buf, '"')
-	return r
+	return r.value(name, true, func(b []byte) []byte {
+		if r.d != Postgres {
+			return hex.AppendEncode(b, v)
+		}
+		b = append(b, `"\\x`...)
+		return append(hex.AppendEncode(b, v), '"')
+	})
 }
 
 func flag(v bool) int64 {

@@ -156,14 +156,28 @@ var _ webhook.TxWriter = (*TxStore)(nil)
 // one idempotency key wait for each other.
 func (s *Store) WithTx(tx DBTX) *TxStore { return &TxStore{s: s, tx: tx} }
 
-// text returns a statement in the store's dialect.
-func (s *Store) text(shared string) string {
-	if t, ok := s.texts.Load(shared); ok {
-		return t.(string)
+// statement returns a statement in the store's dialect, and its arguments with rows
+// spread out.
+func (s *Store) statement(shared string, args []any) (string, []any) {
+	known, ok := s.texts.Load(shared)
+	if !ok {
+		known, _ = s.texts.LoadOrStore(shared, s.d.expand(shared, s.prefix))
 	}
-	t := s.d.expand(shared, s.prefix)
-	s.texts.Store(shared, t)
-	return t
+	st := known.(statement)
+	if len(st.rows) == 0 {
+		return st.text, args
+	}
+	var out []any
+	seen := 0
+	for _, arg := range args {
+		if r, ok := arg.(*rows); ok {
+			out = append(out, r.args(st.rows[seen])...)
+			seen++
+		} else {
+			out = append(out, arg)
+		}
+	}
+	return st.text, out
 }
 
 // session is one connection, or transaction, at work.
@@ -174,7 +188,8 @@ type session struct {
 
 // exec runs a statement and returns how many rows it has changed.
 func (c session) exec(ctx context.Context, text string, args ...any) (int, error) {
-	r, err := c.q.ExecContext(ctx, c.text(text), args...)
+	text, args = c.statement(text, args)
+	r, err := c.q.ExecContext(ctx, text, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -184,7 +199,8 @@ func (c session) exec(ctx context.Context, text string, args ...any) (int, error
 
 // query collects what a statement returns.
 func query[T any](ctx context.Context, c session, scan func(scan func(...any) error, to *T) error, text string, args ...any) ([]T, error) {
-	found, err := c.q.QueryContext(ctx, c.text(text), args...)
+	text, args = c.statement(text, args)
+	found, err := c.q.QueryContext(ctx, text, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -138,7 +138,7 @@ func (c session) subscribe(ctx context.Context, w *webhook.Webhook) error {
 	_, err := c.exec(ctx, `{insert} {subscriptions} (organization_id, subject_id, subject_type, event_type, webhook_id, filter)
 		select y.organization_id, x.subject, x.type, x.event, y.id, x.filter
 		from {rows x type text, subject text, event text, filter text} cross join {webhooks} y where y.id = ? {or ignore}`,
-		x.arg(), c.d.id(w.ID))
+		x, c.d.id(w.ID))
 	return err
 }
 

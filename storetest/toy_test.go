@@ -325,6 +325,7 @@ func TestAFaultFailsTheClausesItBreaks(t *testing.T) {
 	} {
 		t.Run(tc.fault, func(t *testing.T) {
 			failed, out := runToy(t, tc.fault)
+			t.Logf("failed: %v", failed)
 			failed = slices.DeleteFunc(failed, func(name string) bool { return slices.Contains(tc.may, name) })
 			require.Equal(t, tc.want, failed, "%s", out)
 			require.Contains(t, out, tc.says)

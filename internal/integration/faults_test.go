@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,8 +52,8 @@ type faulty struct {
 	faults *faults
 	works  *sqlstore.Store
 	fails  *sqlstore.Store
-	events []webhook.EventRecord
-	claims []webhook.Claim
+	ids    webhook.IDSource
+	claims []webhook.Claim // that are to be finished
 	now    time.Time
 }
 
@@ -81,28 +82,22 @@ func (f *faulty) restart(t *testing.T) {
 	for _, name := range []string{"one", "two"} {
 		register(t, f.works, acme, "https://"+name+".example/hooks", room)
 	}
-	f.events, f.claims = nil, nil
+	f.claims = nil
 	f.now = f.now.Add(time.Minute)
 }
 
 func (f *faulty) newEvents(n int, key string) []webhook.EventRecord {
-	for i := range n {
-		e := webhook.EventRecord{
-			ID: uuid.Must(uuid.NewV7()), OrganizationID: acme, Type: webhook.EventMessageSent, Subject: room,
+	events := make([]webhook.EventRecord, n)
+	for i := range events {
+		events[i] = webhook.EventRecord{
+			ID: f.ids.New(f.now), OrganizationID: acme, Type: webhook.EventMessageSent, Subject: room,
 			OccurredAt: f.now, Payload: []byte(`{"text":"hello"}`),
 		}
 		if key != "" {
-			e.IdempotencyKey = fmt.Sprintf("%s %d", key, i)
+			events[i].IdempotencyKey = fmt.Sprintf("%s %d", key, i)
 		}
-		f.events = append(f.events, e)
 	}
-	return f.events
-}
-
-func (f *faulty) given(t *testing.T, events int) {
-	t.Helper()
-	_, err := f.works.InsertEvents(t.Context(), webhook.InsertParams{Events: f.newEvents(events, ""), Now: f.now})
-	require.NoError(t, err)
+	return events
 }
 
 func (f *faulty) claim(ctx context.Context, store *sqlstore.Store) ([]webhook.Claim, error) {
@@ -128,83 +123,86 @@ func (f *faulty) finish(ctx context.Context, store *sqlstore.Store) (webhook.Fin
 	return store.Finish(ctx, p)
 }
 
-// requireRows compares how many rows there are in all.
-func (f *faulty) requireRows(t *testing.T, events, deliveries, queued, leased, attempts int) {
+// rowCounts is how many rows there are in all.
+type rowCounts struct {
+	events, deliveries, queued, leased, attempts int
+}
+
+func (f *faulty) requireRows(t *testing.T, want rowCounts) {
 	t.Helper()
-	for query, want := range map[string]int{
-		"select count(*) from posthorn_events":                                                events,
-		"select count(*) from posthorn_deliveries":                                            deliveries,
-		"select count(*) from posthorn_queue":                                                 queued,
-		"select count(*) from posthorn_queue where phase = 2":                                 leased,
-		"select count(*) from posthorn_attempts":                                              attempts,
-		"select coalesce(cast(sum(succeeded + failed) as decimal), 0) from posthorn_counters": attempts,
-	} {
-		require.Equal(t, want, count(t, f.Space, query), "%s", query)
+	got := rowCounts{
+		events:     count(t, f.Space, "select count(*) from posthorn_events"),
+		deliveries: count(t, f.Space, "select count(*) from posthorn_deliveries"),
+		queued:     count(t, f.Space, "select count(*) from posthorn_queue"),
+		leased:     count(t, f.Space, "select count(*) from posthorn_queue where phase = 2"),
+		attempts:   count(t, f.Space, "select count(*) from posthorn_attempts"),
 	}
+	require.Equal(t, want, got)
+	require.Equal(t, want.attempts, count(t, f.Space, "select coalesce(sum(succeeded + failed), 0) from posthorn_counters"), "counted")
 }
 
 // endangered are calls of a dispatcher or publisher whose connection may fail.
-// Each is prepared by a store that works, and then checks its result and what
-// the database has.
+// Each is prepared by a store that works. What call returns checks its result;
+// rows are what is in the database then.
 var endangered = []struct {
 	name    string
 	prepare func(t *testing.T, f *faulty)
-	call    func(ctx context.Context, t *testing.T, f *faulty) error
+	call    func(ctx context.Context, f *faulty) (check func(*testing.T), err error)
+	rows    rowCounts
 }{
 	{
 		"InsertEvents", func(*testing.T, *faulty) {},
-		func(ctx context.Context, t *testing.T, f *faulty) error { return f.insert(ctx, t, "", false) },
+		func(ctx context.Context, f *faulty) (func(*testing.T), error) { return f.insert(ctx, "", false) },
+		rowCounts{events: 3, deliveries: 6, queued: 6},
 	},
 	{
 		"InsertEvents with keys", func(*testing.T, *faulty) {},
-		func(ctx context.Context, t *testing.T, f *faulty) error { return f.insert(ctx, t, "order", false) },
+		func(ctx context.Context, f *faulty) (func(*testing.T), error) { return f.insert(ctx, "order", false) },
+		rowCounts{events: 3, deliveries: 6, queued: 6},
 	},
 	{
 		"InsertEvents with a lease", func(*testing.T, *faulty) {},
-		func(ctx context.Context, t *testing.T, f *faulty) error { return f.insert(ctx, t, "", true) },
+		func(ctx context.Context, f *faulty) (func(*testing.T), error) { return f.insert(ctx, "", true) },
+		rowCounts{events: 3, deliveries: 6, queued: 6, leased: 6},
 	},
 	{
 		"Claim", func(t *testing.T, f *faulty) {
 			t.Helper()
-			f.given(t, 3)
+			_, err := f.works.InsertEvents(t.Context(), webhook.InsertParams{Events: f.newEvents(3, ""), Now: f.now})
+			require.NoError(t, err)
 		},
-		func(ctx context.Context, t *testing.T, f *faulty) error {
-			t.Helper()
+		func(ctx context.Context, f *faulty) (func(*testing.T), error) {
 			claims, err := f.claim(ctx, f.fails)
-			if err != nil {
-				return err
-			}
-			require.Len(t, claims, 6)
-			f.requireRows(t, 3, 6, 6, 6, 0)
-			f.requireMine(t, claims)
-			return nil
+			return func(t *testing.T) {
+				t.Helper()
+				require.Len(t, claims, 6)
+				f.requireMine(t, claims)
+			}, err
 		},
+		rowCounts{events: 3, deliveries: 6, queued: 6, leased: 6},
 	},
 	{
 		"Finish", func(t *testing.T, f *faulty) {
 			t.Helper()
-			f.given(t, 2)
-			var err error
+			_, err := f.works.InsertEvents(t.Context(), webhook.InsertParams{Events: f.newEvents(2, ""), Now: f.now})
+			require.NoError(t, err)
 			f.claims, err = f.claim(t.Context(), f.works)
 			require.NoError(t, err)
 			require.Len(t, f.claims, 4)
 		},
-		func(ctx context.Context, t *testing.T, f *faulty) error {
-			t.Helper()
+		func(ctx context.Context, f *faulty) (func(*testing.T), error) {
 			got, err := f.finish(ctx, f.fails)
-			if err != nil {
-				return err
-			}
-			require.Equal(t, make([]error, 4), got.Errs)
-			f.requireRows(t, 2, 4, 3, 0, 4)
-			return nil
+			return func(t *testing.T) {
+				t.Helper()
+				require.Equal(t, make([]error, 4), got.Errs)
+			}, err
 		},
+		rowCounts{events: 2, deliveries: 4, queued: 3, attempts: 4},
 	},
 }
 
-// insert inserts three events.
-func (f *faulty) insert(ctx context.Context, t *testing.T, key string, lease bool) error {
-	t.Helper()
+// insert inserts three events, each for two webhooks.
+func (f *faulty) insert(ctx context.Context, key string, lease bool) (check func(*testing.T), err error) {
 	p := webhook.InsertParams{Events: f.newEvents(3, key), Now: f.now}
 	leased := 0
 	if lease {
@@ -212,17 +210,15 @@ func (f *faulty) insert(ctx context.Context, t *testing.T, key string, lease boo
 		p.Lease = &webhook.InsertLease{For: time.Minute, Take: func(uuid.UUID, uuid.UUID, string) bool { return true }}
 	}
 	got, err := f.fails.InsertEvents(ctx, p)
-	if err != nil {
-		return err
-	}
-	require.Len(t, got.Events, 3)
-	for i, e := range got.Events {
-		require.Equal(t, webhook.InsertedEvent{EventID: p.Events[i].ID, Deliveries: 2}, e)
-	}
-	f.requireRows(t, 3, 6, 6, leased, 0)
-	require.Len(t, got.Claims, leased)
-	f.requireMine(t, got.Claims)
-	return nil
+	return func(t *testing.T) {
+		t.Helper()
+		require.Len(t, got.Events, 3)
+		for i, e := range got.Events {
+			require.Equal(t, webhook.InsertedEvent{EventID: p.Events[i].ID, Deliveries: 2}, e)
+		}
+		require.Len(t, got.Claims, leased)
+		f.requireMine(t, got.Claims)
+	}, err
 }
 
 // requireMine reports claims, each of them a different first attempt, by the
@@ -254,7 +250,8 @@ func TestLostCommit(t *testing.T) {
 						f.restart(t)
 						e.prepare(t, f)
 						f.faults.set(fault{at: atCommit, err: lost, effect: effect, broken: true}, 1)
-						require.NoError(t, e.call(t.Context(), t, f))
+						check, err := e.call(t.Context(), f)
+						require.NoError(t, err)
 						toCome, begun := f.faults.clear()
 						require.Zero(t, toCome, "the commit was lost")
 						if effect == noEffect {
@@ -262,6 +259,8 @@ func TestLostCommit(t *testing.T) {
 						} else {
 							require.Equal(t, 1, begun, "it was not repeated")
 						}
+						f.requireRows(t, e.rows)
+						check(t)
 					})
 				}
 			}
@@ -270,7 +269,9 @@ func TestLostCommit(t *testing.T) {
 }
 
 // TestLateCommit loses the answer to a commit that takes effect only after the
-// store has looked for it, as when the server still has it in its socket.
+// store has looked for it, as when the server still has it in its socket. The
+// caller may be told that somebody else has been faster, which was itself; but
+// everything is in the database once.
 func TestLateCommit(t *testing.T) {
 	t.Parallel()
 	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
@@ -283,10 +284,12 @@ func TestLateCommit(t *testing.T) {
 				f.restart(t)
 				e.prepare(t, f)
 				f.faults.set(fault{at: atCommit, err: io.EOF, effect: lateEffect, broken: true}, 1)
-				require.NoError(t, e.call(t.Context(), t, f))
+				_, err := e.call(t.Context(), f)
+				require.NoError(t, err)
 				toCome, begun := f.faults.clear()
 				require.Zero(t, toCome, "the commit was lost")
 				require.Equal(t, 2, begun, "it was repeated")
+				f.requireRows(t, e.rows)
 			})
 		}
 	})
@@ -299,20 +302,23 @@ func TestTransientErrors(t *testing.T) {
 		const times = 3
 		f := newFaulty(t, s)
 		for _, e := range endangered {
-			for _, at := range []int{1, 3, atCommit} {
+			for _, at := range []place{1, 3, atCommit} {
 				for _, cause := range append(transientErrors[s.Dialect], driver.ErrBadConn) {
 					lost := errors.Is(cause, driver.ErrBadConn)
 					if lost && at == atCommit { // TestLostCommit
 						continue
 					}
-					t.Run(fmt.Sprintf("%s, at %d, %v", e.name, at, cause), func(t *testing.T) { //nolint:paralleltest // they share the space
+					t.Run(fmt.Sprintf("%s, %v, %v", e.name, at, cause), func(t *testing.T) { //nolint:paralleltest // they share the space
 						f.restart(t)
 						e.prepare(t, f)
 						f.faults.set(fault{at: at, err: cause, effect: noEffect, broken: lost}, times)
-						require.NoError(t, e.call(t.Context(), t, f))
+						check, err := e.call(t.Context(), f)
+						require.NoError(t, err)
 						toCome, begun := f.faults.clear()
 						require.Zero(t, toCome)
 						require.Equal(t, times+1, begun)
+						f.requireRows(t, e.rows)
+						check(t)
 					})
 				}
 			}
@@ -326,22 +332,29 @@ func TestLastingErrors(t *testing.T) {
 	t.Parallel()
 	const always = 1_000
 	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		for _, at := range []int{2, atCommit} {
+		t.Run("transient", func(t *testing.T) {
+			t.Parallel()
 			cause := transientErrors[s.Dialect][0]
-			t.Run(fmt.Sprintf("transient, at %d", at), func(t *testing.T) {
-				t.Parallel() // it takes seconds, of waiting
+			var wg sync.WaitGroup // both take seconds, of waiting
+			var spaces []*faulty
+			var errs [2]error
+			for i, at := range []place{2, atCommit} {
 				f := newFaulty(t, s)
 				f.restart(t)
 				f.faults.set(fault{at: at, err: cause, effect: noEffect}, always)
-				err := f.insert(t.Context(), t, "", false)
-				require.ErrorIs(t, err, cause)
+				spaces = append(spaces, f)
+				wg.Go(func() { _, errs[i] = f.insert(t.Context(), "", false) })
+			}
+			wg.Wait()
+			for i, f := range spaces {
+				require.ErrorIs(t, errs[i], cause)
 				toCome, begun := f.faults.clear()
 				require.Equal(t, begun, always-toCome, "each try fails")
 				require.Greater(t, begun, 5, "tries")
 				require.Less(t, begun, 50, "tries")
-				f.requireRows(t, 0, 0, 0, 0, 0)
-			})
-		}
+				f.requireRows(t, rowCounts{})
+			}
+		})
 		t.Run("until the context ends", func(t *testing.T) {
 			t.Parallel()
 			f := newFaulty(t, s)
@@ -349,10 +362,11 @@ func TestLastingErrors(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			f.faults.set(fault{at: 2, err: transientErrors[s.Dialect][0], then: cancel}, always)
-			require.Error(t, f.insert(ctx, t, "", false))
+			_, err := f.insert(ctx, "", false)
+			require.Error(t, err)
 			_, begun := f.faults.clear()
 			require.Equal(t, 1, begun, "tries")
-			f.requireRows(t, 0, 0, 0, 0, 0)
+			f.requireRows(t, rowCounts{})
 		})
 		t.Run("permanent", func(t *testing.T) {
 			t.Parallel()
@@ -362,13 +376,14 @@ func TestLastingErrors(t *testing.T) {
 				sqlstore.MySQL:    &mysql.MySQLError{Number: 1114, Message: "The table is full"},
 				sqlstore.SQLite:   liteError(13),
 			}[s.Dialect]
-			for _, at := range []int{2, atCommit} {
+			for _, at := range []place{2, atCommit} {
 				f.restart(t)
 				f.faults.set(fault{at: at, err: cause, effect: noEffect}, always)
-				require.ErrorIs(t, f.insert(t.Context(), t, "", false), cause)
+				_, err := f.insert(t.Context(), "", false)
+				require.ErrorIs(t, err, cause)
 				_, begun := f.faults.clear()
 				require.Equal(t, 1, begun, "tries")
-				f.requireRows(t, 0, 0, 0, 0, 0)
+				f.requireRows(t, rowCounts{})
 			}
 		})
 	})

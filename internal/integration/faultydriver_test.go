@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"sync"
 )
 
@@ -19,14 +20,25 @@ type faults struct {
 
 // fault is something that goes wrong in a transaction.
 type fault struct {
-	at     int   // the number of the statement in the transaction, from 1, or atCommit
-	err    error // what the driver reports
+	at     place
+	err    error  // what the driver reports
 	effect effect // of a commit
 	broken bool   // the connection does not outlive it
 	then   func() // if not nil, called when it has happened
 }
 
-const atCommit = 0
+// place is where in a transaction something happens: the number of the
+// statement, from 1, or atCommit.
+type place int
+
+const atCommit place = 0
+
+func (p place) String() string {
+	if p == atCommit {
+		return "at the commit"
+	}
+	return fmt.Sprintf("at statement %d", int(p))
+}
 
 // effect is what becomes of a commit that is said to have failed. A statement
 // that is said to has none.
@@ -68,7 +80,7 @@ func (f *faults) commitLate() error {
 }
 
 // next returns the fault that happens at this point of a transaction, or nil.
-func (f *faults) next(at int) *fault {
+func (f *faults) next(at place) *fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.toCome == 0 || f.fault.at != at {
@@ -111,7 +123,7 @@ type faultyConn struct {
 	driverConn
 	f          *faults
 	inTx       bool
-	statements int // of the transaction
+	statements place // the latest of the transaction
 	broken     bool
 	held       bool // until a late commit closes it
 }

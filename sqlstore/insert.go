@@ -52,7 +52,7 @@ func (t *TxStore) InsertEventsTx(ctx context.Context, p webhook.InsertParams) (w
 	if p.Lease != nil {
 		return webhook.InsertResult{}, errors.New("sqlstore: insert events: a transaction of the host leases nothing")
 	}
-	if t.tx == nil {
+	if tx, ok := t.tx.(*sql.Tx); t.tx == nil || ok && tx == nil {
 		return webhook.InsertResult{}, errors.New("sqlstore: insert events: the transaction given to WithTx is nil")
 	}
 	if _, handle := t.tx.(*sql.DB); handle {

@@ -154,6 +154,10 @@ var _ webhook.TxWriter = (*TxStore)(nil)
 // REPEATABLE READ, they do not see webhooks that were created after their first
 // read, and meet more deadlocks. Two concurrent transactions that publish under
 // one idempotency key wait for each other.
+//
+// On SQLite, whose one writer the transaction is, whoever holds it must not call
+// what the store does in transactions of its own, such as Publish: that waits for
+// the transaction to end.
 func (s *Store) WithTx(tx DBTX) *TxStore { return &TxStore{s: s, tx: tx} }
 
 // statement returns a statement in the store's dialect, and its arguments with rows

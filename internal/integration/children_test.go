@@ -70,7 +70,7 @@ func runTask(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	c.space = &integration.Space{Server: c.server, Source: c.Source, DB: db}
 	if c.store, err = c.server.NewStore(db); err != nil {
 		return err

@@ -112,7 +112,8 @@ var (
 		seats:  make(chan struct{}, spaces),
 	}
 
-	servers = []*Server{Postgres, MariaDB, SQLite}
+	// Servers are all of them.
+	Servers = []*Server{Postgres, MariaDB, SQLite}
 )
 
 // given returns what the environment says, or else the defaults.
@@ -125,20 +126,8 @@ func given(variable string, defaults ...string) []string {
 
 // ServerNamed returns the server of that name.
 func ServerNamed(name string) *Server {
-	i := slices.IndexFunc(servers, func(s *Server) bool { return s.Name == name })
-	return servers[i]
-}
-
-// OnEach runs a test on each server.
-func OnEach(t *testing.T, test func(t *testing.T, s *Server)) {
-	t.Helper()
-	for _, s := range servers {
-		t.Run(s.Name, func(t *testing.T) {
-			t.Parallel()
-			s.need(t)
-			test(t, s)
-		})
-	}
+	i := slices.IndexFunc(Servers, func(s *Server) bool { return s.Name == name })
+	return Servers[i]
 }
 
 // need ends a test whose server is not there: it is skipped, but not in CI.
@@ -171,8 +160,7 @@ func (s *Server) look() {
 			continue
 		}
 		s.dsn, s.absent = dsn, nil
-		s.absent = s.clean(ctx, db)
-		db.Close()
+		s.absent = errors.Join(s.clean(ctx, db), db.Close())
 		return
 	}
 }
@@ -263,6 +251,7 @@ func (s *Server) giveBack(space *Space) {
 
 // make makes a space.
 func (s *Server) make(t *testing.T) (*Space, error) {
+	t.Helper()
 	source := Source{DSN: s.dsn, Name: fmt.Sprintf("posthorn_test_%d_%.8s", time.Now().Unix(), uuid.NewString())}
 	if s.Dialect == sqlstore.SQLite {
 		source = Source{DSN: SQLiteDSN(filepath.Join(t.TempDir(), "hooks.db"))}
@@ -274,7 +263,7 @@ func (s *Server) make(t *testing.T) (*Space, error) {
 		return nil, err
 	}
 	if s.Dialect == sqlstore.SQLite {
-		t.Cleanup(func() { db.Close() })
+		t.Cleanup(func() { _ = db.Close() })
 	}
 	return &Space{Server: s, Source: source, DB: db}, nil
 }
@@ -287,7 +276,7 @@ func (s *Server) administer(statement string) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	_, err = db.ExecContext(ctx, statement)
 	return err
 }
@@ -320,7 +309,7 @@ func (s *Space) ConnectVia(t *testing.T, wrap func(driver.Connector) driver.Conn
 	db := sql.OpenDB(wrap(connector))
 	db.SetMaxOpenConns(conns / 2)
 	db.SetMaxIdleConns(conns / 2)
-	t.Cleanup(func() { db.Close() })
+	t.Cleanup(func() { _ = db.Close() })
 	return db
 }
 
@@ -388,7 +377,7 @@ func (s *Space) Drop() error {
 // DropAll drops the spaces that no test uses now.
 func DropAll() error {
 	var err error
-	for _, s := range servers {
+	for _, s := range Servers {
 		for space := s.takeIdle(); space != nil; space = s.takeIdle() {
 			err = errors.Join(err, space.Drop())
 		}

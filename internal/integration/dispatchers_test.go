@@ -32,21 +32,24 @@ const (
 // delivery has one attempt, whoever makes it, and none is left.
 func TestDispatchers(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		events := 600
-		if long {
-			events = 5_000
-		}
-		crowds := []int{2}
-		if s == integration.Postgres {
-			crowds = []int{2, 8}
-		}
-		for _, n := range crowds {
-			t.Run(fmt.Sprintf("%d", n), func(t *testing.T) { //nolint:paralleltest // they would share the few cores and connections
-				deliverBy(t, s.Migrated(t), n, events)
-			})
-		}
-	})
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			events := 600
+			if long {
+				events = 5_000
+			}
+			crowds := []int{2}
+			if s == integration.Postgres {
+				crowds = []int{2, 8}
+			}
+			for _, n := range crowds {
+				t.Run(fmt.Sprintf("%d", n), func(t *testing.T) { // no t.Parallel: they would share the few cores and connections
+					deliverBy(t, s.Migrated(t), n, events)
+				})
+			}
+		})
+	}
 }
 
 // deliverBy publishes events and lets n processes deliver them.

@@ -80,7 +80,7 @@ func (f *faulty) restart(t *testing.T) {
 	t.Helper()
 	require.NoError(t, f.Clear())
 	for _, name := range []string{"one", "two"} {
-		register(t, f.works, acme, "https://"+name+".example/hooks", room)
+		register(t, f.works, "https://"+name+".example/hooks", room)
 	}
 	f.claims = nil
 	f.now = f.now.Add(time.Minute)
@@ -241,31 +241,34 @@ func (f *faulty) requireMine(t *testing.T, claims []webhook.Claim) {
 // caller gets the right result, and everything is in the database once.
 func TestLostCommit(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		f := newFaulty(t, s)
-		for _, e := range endangered {
-			for _, lost := range lostErrors[s.Dialect] {
-				for _, effect := range []effect{fullEffect, noEffect} {
-					t.Run(fmt.Sprintf("%s, %s, %v", e.name, effect, lost), func(t *testing.T) { //nolint:paralleltest // they share the space
-						f.restart(t)
-						e.prepare(t, f)
-						f.faults.set(fault{at: atCommit, err: lost, effect: effect, broken: true}, 1)
-						check, err := e.call(t.Context(), f)
-						require.NoError(t, err)
-						toCome, begun := f.faults.clear()
-						require.Zero(t, toCome, "the commit was lost")
-						if effect == noEffect {
-							require.Equal(t, 2, begun, "it was repeated")
-						} else {
-							require.Equal(t, 1, begun, "it was not repeated")
-						}
-						f.requireRows(t, e.rows)
-						check(t)
-					})
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			f := newFaulty(t, s)
+			for _, e := range endangered {
+				for _, lost := range lostErrors[s.Dialect] {
+					for _, effect := range []effect{fullEffect, noEffect} {
+						t.Run(fmt.Sprintf("%s, %s, %v", e.name, effect, lost), func(t *testing.T) { // no t.Parallel: they share the space
+							f.restart(t)
+							e.prepare(t, f)
+							f.faults.set(fault{at: atCommit, err: lost, effect: effect, broken: true}, 1)
+							check, err := e.call(t.Context(), f)
+							require.NoError(t, err)
+							toCome, begun := f.faults.clear()
+							require.Zero(t, toCome, "the commit was lost")
+							if effect == noEffect {
+								require.Equal(t, 2, begun, "it was repeated")
+							} else {
+								require.Equal(t, 1, begun, "it was not repeated")
+							}
+							f.requireRows(t, e.rows)
+							check(t)
+						})
+					}
 				}
 			}
-		}
-	})
+		})
+	}
 }
 
 // TestLateCommit loses the answer to a commit that takes effect only after the
@@ -274,56 +277,62 @@ func TestLostCommit(t *testing.T) {
 // everything is in the database once.
 func TestLateCommit(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		if s == integration.SQLite {
-			return // it has no server that could be late
-		}
-		f := newFaulty(t, s)
-		for _, e := range endangered {
-			t.Run(e.name, func(t *testing.T) { //nolint:paralleltest // they share the space
-				f.restart(t)
-				e.prepare(t, f)
-				f.faults.set(fault{at: atCommit, err: io.EOF, effect: lateEffect, broken: true}, 1)
-				_, err := e.call(t.Context(), f)
-				require.NoError(t, err)
-				toCome, begun := f.faults.clear()
-				require.Zero(t, toCome, "the commit was lost")
-				require.Equal(t, 2, begun, "it was repeated")
-				f.requireRows(t, e.rows)
-			})
-		}
-	})
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			if s == integration.SQLite {
+				return // it has no server that could be late
+			}
+			f := newFaulty(t, s)
+			for _, e := range endangered {
+				t.Run(e.name, func(t *testing.T) { // no t.Parallel: they share the space
+					f.restart(t)
+					e.prepare(t, f)
+					f.faults.set(fault{at: atCommit, err: io.EOF, effect: lateEffect, broken: true}, 1)
+					_, err := e.call(t.Context(), f)
+					require.NoError(t, err)
+					toCome, begun := f.faults.clear()
+					require.Zero(t, toCome, "the commit was lost")
+					require.Equal(t, 2, begun, "it was repeated")
+					f.requireRows(t, e.rows)
+				})
+			}
+		})
+	}
 }
 
 // TestTransientErrors lets the database give up on transactions a few times.
 func TestTransientErrors(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		const times = 3
-		f := newFaulty(t, s)
-		for _, e := range endangered {
-			for _, at := range []place{1, 3, atCommit} {
-				for _, cause := range append(transientErrors[s.Dialect], driver.ErrBadConn) {
-					lost := errors.Is(cause, driver.ErrBadConn)
-					if lost && at == atCommit { // TestLostCommit
-						continue
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			const times = 3
+			f := newFaulty(t, s)
+			for _, e := range endangered {
+				for _, at := range []place{1, 3, atCommit} {
+					for _, cause := range append(transientErrors[s.Dialect], driver.ErrBadConn) {
+						lost := errors.Is(cause, driver.ErrBadConn)
+						if lost && at == atCommit { // TestLostCommit
+							continue
+						}
+						t.Run(fmt.Sprintf("%s, %v, %v", e.name, at, cause), func(t *testing.T) { // no t.Parallel: they share the space
+							f.restart(t)
+							e.prepare(t, f)
+							f.faults.set(fault{at: at, err: cause, effect: noEffect, broken: lost}, times)
+							check, err := e.call(t.Context(), f)
+							require.NoError(t, err)
+							toCome, begun := f.faults.clear()
+							require.Zero(t, toCome)
+							require.Equal(t, times+1, begun)
+							f.requireRows(t, e.rows)
+							check(t)
+						})
 					}
-					t.Run(fmt.Sprintf("%s, %v, %v", e.name, at, cause), func(t *testing.T) { //nolint:paralleltest // they share the space
-						f.restart(t)
-						e.prepare(t, f)
-						f.faults.set(fault{at: at, err: cause, effect: noEffect, broken: lost}, times)
-						check, err := e.call(t.Context(), f)
-						require.NoError(t, err)
-						toCome, begun := f.faults.clear()
-						require.Zero(t, toCome)
-						require.Equal(t, times+1, begun)
-						f.requireRows(t, e.rows)
-						check(t)
-					})
 				}
 			}
-		}
-	})
+		})
+	}
 }
 
 // TestLastingErrors lets the database give up again and again, or for a reason
@@ -331,60 +340,63 @@ func TestTransientErrors(t *testing.T) {
 func TestLastingErrors(t *testing.T) {
 	t.Parallel()
 	const always = 1_000
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		t.Run("transient", func(t *testing.T) {
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
-			cause := transientErrors[s.Dialect][0]
-			var wg sync.WaitGroup // both take seconds, of waiting
-			var spaces []*faulty
-			var errs [2]error
-			for i, at := range []place{2, atCommit} {
+			t.Run("transient", func(t *testing.T) {
+				t.Parallel()
+				cause := transientErrors[s.Dialect][0]
+				var wg sync.WaitGroup // both take seconds, of waiting
+				var spaces []*faulty
+				var errs [2]error
+				for i, at := range []place{2, atCommit} {
+					f := newFaulty(t, s)
+					f.restart(t)
+					f.faults.set(fault{at: at, err: cause, effect: noEffect}, always)
+					spaces = append(spaces, f)
+					wg.Go(func() { _, errs[i] = f.insert(t.Context(), "", false) })
+				}
+				wg.Wait()
+				for i, f := range spaces {
+					require.ErrorIs(t, errs[i], cause)
+					toCome, begun := f.faults.clear()
+					require.Equal(t, begun, always-toCome, "each try fails")
+					require.Greater(t, begun, 5, "tries")
+					require.Less(t, begun, 50, "tries")
+					f.requireRows(t, rowCounts{})
+				}
+			})
+			t.Run("until the context ends", func(t *testing.T) {
+				t.Parallel()
 				f := newFaulty(t, s)
 				f.restart(t)
-				f.faults.set(fault{at: at, err: cause, effect: noEffect}, always)
-				spaces = append(spaces, f)
-				wg.Go(func() { _, errs[i] = f.insert(t.Context(), "", false) })
-			}
-			wg.Wait()
-			for i, f := range spaces {
-				require.ErrorIs(t, errs[i], cause)
-				toCome, begun := f.faults.clear()
-				require.Equal(t, begun, always-toCome, "each try fails")
-				require.Greater(t, begun, 5, "tries")
-				require.Less(t, begun, 50, "tries")
-				f.requireRows(t, rowCounts{})
-			}
-		})
-		t.Run("until the context ends", func(t *testing.T) {
-			t.Parallel()
-			f := newFaulty(t, s)
-			f.restart(t)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			f.faults.set(fault{at: 2, err: transientErrors[s.Dialect][0], then: cancel}, always)
-			_, err := f.insert(ctx, "", false)
-			require.Error(t, err)
-			_, begun := f.faults.clear()
-			require.Equal(t, 1, begun, "tries")
-			f.requireRows(t, rowCounts{})
-		})
-		t.Run("permanent", func(t *testing.T) {
-			t.Parallel()
-			f := newFaulty(t, s)
-			cause := map[sqlstore.Dialect]error{
-				sqlstore.Postgres: &pgconn.PgError{Code: "53100", Message: "disk full"},
-				sqlstore.MySQL:    &mysql.MySQLError{Number: 1114, Message: "The table is full"},
-				sqlstore.SQLite:   liteError(13),
-			}[s.Dialect]
-			for _, at := range []place{2, atCommit} {
-				f.restart(t)
-				f.faults.set(fault{at: at, err: cause, effect: noEffect}, always)
-				_, err := f.insert(t.Context(), "", false)
-				require.ErrorIs(t, err, cause)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				f.faults.set(fault{at: 2, err: transientErrors[s.Dialect][0], then: cancel}, always)
+				_, err := f.insert(ctx, "", false)
+				require.Error(t, err)
 				_, begun := f.faults.clear()
 				require.Equal(t, 1, begun, "tries")
 				f.requireRows(t, rowCounts{})
-			}
+			})
+			t.Run("permanent", func(t *testing.T) {
+				t.Parallel()
+				f := newFaulty(t, s)
+				cause := map[sqlstore.Dialect]error{
+					sqlstore.Postgres: &pgconn.PgError{Code: "53100", Message: "disk full"},
+					sqlstore.MySQL:    &mysql.MySQLError{Number: 1114, Message: "The table is full"},
+					sqlstore.SQLite:   liteError(13),
+				}[s.Dialect]
+				for _, at := range []place{2, atCommit} {
+					f.restart(t)
+					f.faults.set(fault{at: at, err: cause, effect: noEffect}, always)
+					_, err := f.insert(t.Context(), "", false)
+					require.ErrorIs(t, err, cause)
+					_, begun := f.faults.clear()
+					require.Equal(t, 1, begun, "tries")
+					f.requireRows(t, rowCounts{})
+				}
+			})
 		})
-	})
+	}
 }

@@ -38,10 +38,10 @@ func newManager(t *testing.T, store webhook.ManagerStore) *webhook.Manager {
 	return m
 }
 
-// register creates a webhook for the messages of a subject.
-func register(t *testing.T, store webhook.ManagerStore, organization, url string, subject webhook.Subject) webhook.Webhook {
+// register creates a webhook of acme for the messages of a subject.
+func register(t *testing.T, store webhook.ManagerStore, url string, subject webhook.Subject) webhook.Webhook {
 	t.Helper()
-	w, _, err := newManager(t, store).Create(t.Context(), adminOf(organization), webhook.WebhookInput{
+	w, _, err := newManager(t, store).Create(t.Context(), adminOf(acme), webhook.WebhookInput{
 		Name: url, EndpointURL: url, Subscriptions: []webhook.Subscription{{Subject: subject, EventType: webhook.EventMessageSent}},
 	})
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func message(organization string, subject webhook.Subject) webhook.Event {
 func requireWorks(t *testing.T, store webhook.Store) {
 	t.Helper()
 	subject := webhook.Subject{Type: webhook.SubjectRoom, ID: uuid.NewString()}
-	w := register(t, store, acme, "https://archive.example/hooks", subject)
+	w := register(t, store, "https://archive.example/hooks", subject)
 	publisher, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
 	require.NoError(t, err)
 	published, err := publisher.Publish(t.Context(), message(acme, subject))

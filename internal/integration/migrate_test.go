@@ -17,50 +17,56 @@ import (
 
 func TestMigrateTwice(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		space := s.Empty(t)
-		store := space.Store(t)
-		require.NoError(t, store.Migrate(t.Context()))
-		register(t, store, acme, "https://archive.example/hooks", room)
-		require.NoError(t, store.Migrate(t.Context()))
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			space := s.Empty(t)
+			store := space.Store(t)
+			require.NoError(t, store.Migrate(t.Context()))
+			register(t, store, "https://archive.example/hooks", room)
+			require.NoError(t, store.Migrate(t.Context()))
 
-		page, err := newManager(t, store).Webhooks(t.Context(), adminOf(acme), webhook.WebhookQuery{})
-		require.NoError(t, err)
-		require.Len(t, page.Items, 1, "what was there before")
-		require.NoError(t, space.Store(t).Migrate(t.Context()), "by another store")
-		requireWorks(t, store)
-	})
+			page, err := newManager(t, store).Webhooks(t.Context(), adminOf(acme), webhook.WebhookQuery{})
+			require.NoError(t, err)
+			require.Len(t, page.Items, 1, "what was there before")
+			require.NoError(t, space.Store(t).Migrate(t.Context()), "by another store")
+			requireWorks(t, store)
+		})
+	}
 }
 
 func TestMigrateAtOnce(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		space := s.Empty(t)
-		var processes []*process
-		for i := range 4 {
-			processes = append(processes, start(t, space, task{Kind: "migrate", Number: i}))
-		}
-		for _, p := range processes {
-			require.True(t, p.reach(1), "a process has ended before it was told to migrate")
-		}
-		stores := make([]*sqlstore.Store, 4)
-		for i := range stores {
-			stores[i] = space.Store(t)
-		}
-		var wg sync.WaitGroup
-		errs := make([]error, len(stores)+len(processes))
-		for i, store := range stores {
-			wg.Go(func() { errs[i] = store.Migrate(t.Context()) })
-		}
-		for i, p := range processes {
-			wg.Go(func() { errs[len(stores)+i] = p.end(t, true) })
-		}
-		wg.Wait()
-		for _, err := range errs {
-			require.NoError(t, err)
-		}
-		requireWorks(t, stores[0])
-	})
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			space := s.Empty(t)
+			var processes []*process
+			for i := range 4 {
+				processes = append(processes, start(t, space, task{Kind: "migrate", Number: i}))
+			}
+			for _, p := range processes {
+				require.True(t, p.reach(1), "a process has ended before it was told to migrate")
+			}
+			stores := make([]*sqlstore.Store, 4)
+			for i := range stores {
+				stores[i] = space.Store(t)
+			}
+			var wg sync.WaitGroup
+			errs := make([]error, len(stores)+len(processes))
+			for i, store := range stores {
+				wg.Go(func() { errs[i] = store.Migrate(t.Context()) })
+			}
+			for i, p := range processes {
+				wg.Go(func() { errs[len(stores)+i] = p.end(t, true) })
+			}
+			wg.Wait()
+			for _, err := range errs {
+				require.NoError(t, err)
+			}
+			requireWorks(t, stores[0])
+		})
+	}
 }
 
 // migrate is a child of TestMigrateAtOnce: it migrates when it is told to.
@@ -72,45 +78,54 @@ func migrate(ctx context.Context, c *childProcess, tick func()) error {
 
 func TestTablePrefix(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		space := s.Empty(t)
-		var stores []*sqlstore.Store
-		for _, prefix := range []string{"", "a", "hooks_of_the_other_team_", "posthorn_2_"} {
-			store, err := sqlstore.New(space.DB, s.Dialect, sqlstore.Config{InsecurePlaintextSecrets: true, TablePrefix: prefix})
-			require.NoError(t, err)
-			require.NoError(t, store.Migrate(t.Context()), "prefix %q", prefix)
-			require.NoError(t, store.Migrate(t.Context()), "prefix %q, again", prefix)
-			stores = append(stores, store)
-		}
-		for _, store := range stores {
-			requireWorks(t, store) // and sees no other's
-		}
-	})
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			space := s.Empty(t)
+			var stores []*sqlstore.Store
+			for _, prefix := range []string{"", "a", "hooks_of_the_other_team_", "posthorn_2_"} {
+				store, err := sqlstore.New(space.DB, s.Dialect, sqlstore.Config{InsecurePlaintextSecrets: true, TablePrefix: prefix})
+				require.NoError(t, err)
+				require.NoError(t, store.Migrate(t.Context()), "prefix %q", prefix)
+				require.NoError(t, store.Migrate(t.Context()), "prefix %q, again", prefix)
+				stores = append(stores, store)
+			}
+			for _, store := range stores {
+				requireWorks(t, store) // and sees no other's
+			}
+		})
+	}
 }
 
 func TestNewerTables(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		space := s.Empty(t)
-		require.NoError(t, space.Store(t).Migrate(t.Context()))
-		space.Exec(t, "insert into posthorn_schema (version) values (99)")
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			space := s.Empty(t)
+			require.NoError(t, space.Store(t).Migrate(t.Context()))
+			space.Exec(t, "insert into posthorn_schema (version) values (99)")
 
-		store := space.Store(t)
-		err := store.Migrate(t.Context())
-		require.ErrorContains(t, err, "version 99")
-		require.ErrorContains(t, err, "newer release")
-		requireRefused(t, store, "newer release")
-	})
+			store := space.Store(t)
+			err := store.Migrate(t.Context())
+			require.ErrorContains(t, err, "version 99")
+			require.ErrorContains(t, err, "newer release")
+			requireRefused(t, store, "newer release")
+		})
+	}
 }
 
 func TestMissingTables(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		store := s.Empty(t).Store(t)
-		requireRefused(t, store, "Migrate")
-		require.NoError(t, store.Migrate(t.Context()))
-		requireWorks(t, store) // the same store, once they are there
-	})
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			store := s.Empty(t).Store(t)
+			requireRefused(t, store, "Migrate")
+			require.NoError(t, store.Migrate(t.Context()))
+			requireWorks(t, store) // the same store, once they are there
+		})
+	}
 }
 
 // requireRefused checks that whatever a host does first says why it cannot be.
@@ -137,25 +152,28 @@ func requireRefused(t *testing.T, store *sqlstore.Store, reason string) {
 // TestMigrationsByHand runs the files as a host's own tool would.
 func TestMigrationsByHand(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		space := s.Empty(t)
-		files := sqlstore.Migrations(s.Dialect)
-		names, err := fs.Glob(files, "*.sql")
-		require.NoError(t, err)
-		require.NotEmpty(t, names)
-		for _, name := range names {
-			text, err := fs.ReadFile(files, name)
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			space := s.Empty(t)
+			files := sqlstore.Migrations(s.Dialect)
+			names, err := fs.Glob(files, "*.sql")
 			require.NoError(t, err)
-			require.True(t, strings.HasPrefix(string(text), "-- +goose Up\n"), name)
-			for statement := range strings.SplitSeq(withoutComments(string(text)), ";") {
-				if strings.TrimSpace(statement) != "" {
-					space.Exec(t, statement)
+			require.NotEmpty(t, names)
+			for _, name := range names {
+				text, err := fs.ReadFile(files, name)
+				require.NoError(t, err)
+				require.True(t, strings.HasPrefix(string(text), "-- +goose Up\n"), name)
+				for statement := range strings.SplitSeq(withoutComments(string(text)), ";") {
+					if strings.TrimSpace(statement) != "" {
+						space.Exec(t, statement)
+					}
 				}
 			}
-		}
-		requireWorks(t, space.Store(t)) // without Migrate
-		require.NoError(t, space.Store(t).Migrate(t.Context()))
-	})
+			requireWorks(t, space.Store(t)) // without Migrate
+			require.NoError(t, space.Store(t).Migrate(t.Context()))
+		})
+	}
 }
 
 func withoutComments(text string) string {
@@ -192,7 +210,7 @@ func TestSQLiteSettings(t *testing.T) {
 			}
 			db, err := integration.SQLite.Connect(integration.Source{DSN: dsn}, 4)
 			require.NoError(t, err)
-			defer db.Close()
+			defer func() { _ = db.Close() }()
 			_, err = integration.SQLite.NewStore(db)
 			require.ErrorContains(t, err, tc.says)
 			for _, part := range []string{"_txlock=immediate", "busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)"} {
@@ -216,14 +234,17 @@ func TestSQLiteOneConnection(t *testing.T) {
 // TestWrongDialect says so at once.
 func TestWrongDialect(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		space := s.Empty(t)
-		for _, d := range []sqlstore.Dialect{sqlstore.Postgres, sqlstore.MySQL, sqlstore.SQLite} {
-			if d == s.Dialect {
-				continue
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			space := s.Empty(t)
+			for _, d := range []sqlstore.Dialect{sqlstore.Postgres, sqlstore.MySQL, sqlstore.SQLite} {
+				if d == s.Dialect {
+					continue
+				}
+				_, err := sqlstore.New(space.DB, d, sqlstore.Config{InsecurePlaintextSecrets: true})
+				require.ErrorContains(t, err, string(d), "%s taken for %s", s.Dialect, d)
 			}
-			_, err := sqlstore.New(space.DB, d, sqlstore.Config{InsecurePlaintextSecrets: true})
-			require.ErrorContains(t, err, string(d), "%s taken for %s", s.Dialect, d)
-		}
-	})
+		})
+	}
 }

@@ -17,50 +17,67 @@ import (
 // clauses.
 func TestStore(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		storetest.Run(t, newStore(s))
-	})
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Run(t, newStore(s))
+		})
+	}
 }
 
 func TestTxStore(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		storetest.RunTx(t, func(t *testing.T) (webhook.Store, func(*testing.T) storetest.Tx) {
-			space := s.Migrated(t)
-			store := space.Store(t)
-			return store, func(t *testing.T) storetest.Tx {
-				begin := func() (*sql.Tx, error) { return s.Begin(t.Context(), space.DB) }
-				if s != integration.SQLite {
-					tx, err := begin()
-					require.NoError(t, err)
-					return &hostTx{TxStore: store.WithTx(tx), tx: tx}
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			storetest.RunTx(t, func(t *testing.T) (webhook.Store, func(*testing.T) storetest.Tx) {
+				t.Helper()
+				space := s.Migrated(t)
+				store := space.Store(t)
+				return store, func(t *testing.T) storetest.Tx {
+					t.Helper()
+					begin := func() (*sql.Tx, error) { return s.Begin(t.Context(), space.DB) }
+					if s != integration.SQLite {
+						tx, err := begin()
+						require.NoError(t, err)
+						return &hostTx{TxStore: store.WithTx(tx), tx: tx}
+					}
+					return &lazyTx{store: store, begin: begin}
 				}
-				return &lazyTx{store: store, begin: begin}
-			}
+			})
 		})
-	})
+	}
 }
 
 func TestStoreStress(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		storetest.Stress(t, newStore(s), storetest.StressConfig{})
-	})
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Stress(t, newStore(s), storetest.StressConfig{})
+		})
+	}
 }
 
 func TestStoreModel(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		runs := 5 // servers take seconds for each
-		if long || s == integration.SQLite {
-			runs = 30
-		}
-		storetest.Model(t, newStore(s), storetest.ModelConfig{Runs: runs})
-	})
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			runs := 5 // servers take seconds for each
+			if long || s == integration.SQLite {
+				runs = 30
+			}
+			storetest.Model(t, newStore(s), storetest.ModelConfig{Runs: runs})
+		})
+	}
 }
 
 func newStore(s *integration.Server) func(*testing.T) webhook.Store {
-	return func(t *testing.T) webhook.Store { return s.Migrated(t).Store(t) }
+	return func(t *testing.T) webhook.Store {
+		t.Helper()
+		return s.Migrated(t).Store(t)
+	}
 }
 
 // hostTx is a transaction of the host.

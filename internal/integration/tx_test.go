@@ -34,79 +34,82 @@ var txGoroutines = map[sqlstore.Dialect]int{sqlstore.Postgres: 6, sqlstore.MySQL
 // and its deliveries, and none of those without an order.
 func TestTxPublishes(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		space := s.Empty(t)
-		store := space.Store(t)
-		require.NoError(t, store.Migrate(t.Context()))
-		kind := map[sqlstore.Dialect]string{sqlstore.Postgres: "uuid", sqlstore.MySQL: "binary(16)", sqlstore.SQLite: "blob"}[s.Dialect]
-		space.Exec(t, "create table orders (event_id "+kind+" not null)")
-		hooks := map[uuid.UUID]bool{}
-		for _, name := range []string{"one", "two"} {
-			hooks[register(t, store, acme, "https://"+name+".example/hooks", room).ID] = true
-		}
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			space := s.Empty(t)
+			store := space.Store(t)
+			require.NoError(t, store.Migrate(t.Context()))
+			kind := map[sqlstore.Dialect]string{sqlstore.Postgres: "uuid", sqlstore.MySQL: "binary(16)", sqlstore.SQLite: "blob"}[s.Dialect]
+			space.Exec(t, "create table orders (event_id "+kind+" not null)")
+			hooks := map[uuid.UUID]bool{}
+			for _, name := range []string{"one", "two"} {
+				hooks[register(t, store, "https://"+name+".example/hooks", room).ID] = true
+			}
 
-		var made, kills atomic.Int64
-		var wg sync.WaitGroup
-		var here host
-		for i := range txGoroutines[s.Dialect] {
-			wg.Go(func() {
-				r := rand.New(rand.NewPCG(1, uint64(i)))
-				for made.Load() < txPublishes {
-					here.transaction(t.Context(), r, space, store, func() { made.Add(1) })
-				}
-			})
-		}
-		for i := range txProcesses {
-			wg.Go(func() {
-				r := rand.New(rand.NewPCG(2, uint64(i)))
-				for n := i; made.Load() < txPublishes && !t.Failed(); n += txProcesses {
-					p := start(t, space, task{Kind: "publish", Number: n})
-					if !p.reach(1 + r.IntN(400)) {
-						t.Error("a publishing process has ended by itself")
+			var made, kills atomic.Int64
+			var wg sync.WaitGroup
+			var here host
+			for i := range txGoroutines[s.Dialect] {
+				wg.Go(func() {
+					r := rand.New(rand.NewPCG(1, uint64(i)))
+					for made.Load() < txPublishes {
+						here.transaction(t.Context(), r, space, store, func() { made.Add(1) })
 					}
-					_ = p.Process.Kill()
-					_ = p.end(t, false) // it was killed
-					made.Add(p.ticks.Load())
-					kills.Add(1)
-				}
-			})
-		}
-		wg.Wait()
-		require.Empty(t, here.faults)
+				})
+			}
+			for i := range txProcesses {
+				wg.Go(func() {
+					r := rand.New(rand.NewPCG(2, uint64(i)))
+					for n := i; made.Load() < txPublishes && !t.Failed(); n += txProcesses {
+						p := start(t, space, task{Kind: "publish", Number: n})
+						if !p.reach(1 + r.IntN(400)) {
+							t.Error("a publishing process has ended by itself")
+						}
+						_ = p.Process.Kill()
+						_ = p.end(t, false) // it was killed
+						made.Add(p.ticks.Load())
+						kills.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			require.Empty(t, here.faults)
 
-		// A killed process may have sent a commit that takes effect about now:
-		// what counts as lost must have been an order before the look at the
-		// deliveries, and what counts as phantom must be none after it.
-		before := orders(t, space)
-		deliveries := claimEverything(t, store)
-		after := orders(t, space)
-		lost, phantom, twice := 0, 0, 0
-		for event := range before {
-			if len(deliveries[event]) != len(hooks) {
-				lost++
+			// A killed process may have sent a commit that takes effect about now:
+			// what counts as lost must have been an order before the look at the
+			// deliveries, and what counts as phantom must be none after it.
+			before := orders(t, space)
+			deliveries := claimEverything(t, store)
+			after := orders(t, space)
+			lost, phantom, twice := 0, 0, 0
+			for event := range before {
+				if len(deliveries[event]) != len(hooks) {
+					lost++
+				}
 			}
-		}
-		for event, to := range deliveries {
-			if !after[event] {
-				phantom++
+			for event, to := range deliveries {
+				if !after[event] {
+					phantom++
+				}
+				for _, n := range to {
+					twice += n - 1
+				}
 			}
-			for _, n := range to {
-				twice += n - 1
-			}
-		}
-		events := count(t, space, "select count(*) from posthorn_events where id not in (select event_id from orders)")
-		t.Logf("%s: %d publishes; of those of this process, %d were rolled back, and %d failed for a lock; %d processes were killed; "+
-			"%d orders for %d events: %d lost, %d phantom, %d deliveries too many, %d events too many",
-			s.Name, made.Load(), here.rolledBack.Load(), here.locked.Load(), kills.Load(),
-			count(t, space, "select count(*) from orders"), len(after), lost, phantom, twice, events)
-		require.GreaterOrEqual(t, made.Load(), int64(txPublishes))
-		require.NotZero(t, here.rolledBack.Load())
-		require.Positive(t, kills.Load())
-		require.Zero(t, lost, "orders without an event")
-		require.Zero(t, phantom, "events without an order")
-		require.Zero(t, twice, "deliveries that are there twice")
-		require.Zero(t, events, "events without an order, and without deliveries")
-	})
+			events := count(t, space, "select count(*) from posthorn_events where id not in (select event_id from orders)")
+			t.Logf("%s: %d publishes; of those of this process, %d were rolled back, and %d failed for a lock; %d processes were killed; "+
+				"%d orders for %d events: %d lost, %d phantom, %d deliveries too many, %d events too many",
+				s.Name, made.Load(), here.rolledBack.Load(), here.locked.Load(), kills.Load(),
+				count(t, space, "select count(*) from orders"), len(after), lost, phantom, twice, events)
+			require.GreaterOrEqual(t, made.Load(), int64(txPublishes))
+			require.NotZero(t, here.rolledBack.Load())
+			require.Positive(t, kills.Load())
+			require.Zero(t, lost, "orders without an event")
+			require.Zero(t, phantom, "events without an order")
+			require.Zero(t, twice, "deliveries that are there twice")
+			require.Zero(t, events, "events without an order, and without deliveries")
+		})
+	}
 }
 
 // publishUntilKilled is a child of TestTxPublishes.

@@ -68,28 +68,31 @@ func TestTxWrappers(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-				space := s.Migrated(t)
-				store := space.Store(t)
-				register(t, store, acme, "https://archive.example/hooks", room)
-				publisher, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
-				require.NoError(t, err)
+			for _, s := range integration.Servers {
+				t.Run(s.Name, func(t *testing.T) {
+					t.Parallel()
+					space := s.Migrated(t)
+					store := space.Store(t)
+					register(t, store, "https://archive.example/hooks", room)
+					publisher, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
+					require.NoError(t, err)
 
-				var committed uuid.UUID
-				for _, commit := range []bool{false, true} {
-					tx, end := tc.begin(t, space)
-					for range 2 { // the statements of the first leave nothing open on the connection
-						p, err := publisher.PublishTx(t.Context(), store.WithTx(tx), message(acme, room))
-						require.NoError(t, err)
-						require.Equal(t, 1, p.Deliveries)
-						committed = p.EventID
+					var committed uuid.UUID
+					for _, commit := range []bool{false, true} {
+						tx, end := tc.begin(t, space)
+						for range 2 { // the statements of the first leave nothing open on the connection
+							p, err := publisher.PublishTx(t.Context(), store.WithTx(tx), message(acme, room))
+							require.NoError(t, err)
+							require.Equal(t, 1, p.Deliveries)
+							committed = p.EventID
+						}
+						require.NoError(t, end(commit))
 					}
-					require.NoError(t, end(commit))
-				}
-				got := claimEverything(t, store)
-				require.Len(t, got, 2)
-				require.Contains(t, got, committed)
-			})
+					got := claimEverything(t, store)
+					require.Len(t, got, 2)
+					require.Contains(t, got, committed)
+				})
+			}
 		})
 	}
 }
@@ -107,40 +110,46 @@ func endOf(tx *sql.Tx) func(commit bool) error {
 // transaction of its own.
 func TestTxIsNoHandle(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		space := s.Migrated(t)
-		store := space.Store(t)
-		register(t, store, acme, "https://archive.example/hooks", room)
-		publisher, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
-		require.NoError(t, err)
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			space := s.Migrated(t)
+			store := space.Store(t)
+			register(t, store, "https://archive.example/hooks", room)
+			publisher, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
+			require.NoError(t, err)
 
-		for name, w := range map[string]*sqlstore.TxStore{"handle": store.WithTx(space.DB), "nil": store.WithTx(nil)} {
-			_, err := publisher.PublishTx(t.Context(), w, message(acme, room))
-			require.ErrorContains(t, err, "WithTx", name)
-		}
-		require.Empty(t, claimEverything(t, store))
-	})
+			for name, w := range map[string]*sqlstore.TxStore{"handle": store.WithTx(space.DB), "nil": store.WithTx(nil)} {
+				_, err := publisher.PublishTx(t.Context(), w, message(acme, room))
+				require.ErrorContains(t, err, "WithTx", name)
+			}
+			require.Empty(t, claimEverything(t, store))
+		})
+	}
 }
 
 // TestTxEndsWithItsContext publishes where the host's context has ended.
 func TestTxEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	integration.OnEach(t, func(t *testing.T, s *integration.Server) {
-		space := s.Migrated(t)
-		store := space.Store(t)
-		register(t, store, acme, "https://archive.example/hooks", room)
-		publisher, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
-		require.NoError(t, err)
+	for _, s := range integration.Servers {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			space := s.Migrated(t)
+			store := space.Store(t)
+			register(t, store, "https://archive.example/hooks", room)
+			publisher, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
+			require.NoError(t, err)
 
-		ctx, cancel := context.WithCancel(t.Context())
-		tx, err := s.Begin(ctx, space.DB)
-		require.NoError(t, err)
-		_, err = publisher.PublishTx(ctx, store.WithTx(tx), message(acme, room))
-		require.NoError(t, err)
-		cancel()
-		_, err = publisher.PublishTx(ctx, store.WithTx(tx), message(acme, room))
-		require.ErrorIs(t, err, context.Canceled)
-		require.Error(t, tx.Commit())
-		require.Empty(t, claimEverything(t, store))
-	})
+			ctx, cancel := context.WithCancel(t.Context())
+			tx, err := s.Begin(ctx, space.DB)
+			require.NoError(t, err)
+			_, err = publisher.PublishTx(ctx, store.WithTx(tx), message(acme, room))
+			require.NoError(t, err)
+			cancel()
+			_, err = publisher.PublishTx(ctx, store.WithTx(tx), message(acme, room))
+			require.ErrorIs(t, err, context.Canceled)
+			require.Error(t, tx.Commit())
+			require.Empty(t, claimEverything(t, store))
+		})
+	}
 }

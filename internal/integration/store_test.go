@@ -65,7 +65,7 @@ func TestStoreModel(t *testing.T) {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			runs := 5 // servers take seconds for each
-			if long || s == integration.SQLite {
+			if long || s == integration.SQLite && !raced {
 				runs = 30
 			}
 			storetest.Model(t, newStore(s), storetest.ModelConfig{Runs: runs})

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -203,12 +204,13 @@ func (s *Store) checkDatabase(ctx context.Context) error {
 func (s *Store) checkSQLite(ctx context.Context) error {
 	const dsn = `open modernc.org/sqlite with "file:NAME?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)", ` +
 		`or mattn/go-sqlite3 with "file:NAME?_txlock=immediate&_busy_timeout=10000&_journal_mode=WAL&_synchronous=FULL"`
-	tx, err := s.db.BeginTx(ctx, nil)
+	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
-	c := session{s, tx}
+	defer conn.Close()
+	c := session{s, conn}
+	timeout := "0"
 	for _, setting := range []struct {
 		pragma, rule string
 		ok           func(string) bool
@@ -224,27 +226,51 @@ func (s *Store) checkSQLite(ctx context.Context) error {
 		if !setting.ok(got) {
 			return fmt.Errorf("SQLite's %s is %q and must be %s: %s", setting.pragma, got, setting.rule, dsn)
 		}
+		timeout = got // the last one
 	}
-	if s.db.Stats().MaxOpenConnections == 1 { // nobody to look for the lock
+	return s.checkImmediate(ctx, conn, timeout, dsn)
+}
+
+// checkImmediate makes sure that a transaction takes the write lock when it
+// begins. It waits for nobody: a lock that somebody else has says as much.
+func (s *Store) checkImmediate(ctx context.Context, conn *sql.Conn, timeout, dsn string) (err error) {
+	impatient := func(c *sql.Conn) (restore func() error, err error) {
+		_, err = c.ExecContext(ctx, "pragma busy_timeout = 0")
+		return func() error {
+			_, err := c.ExecContext(ctx, "pragma busy_timeout = "+timeout)
+			return err
+		}, err
+	}
+	restore, err := impatient(conn)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, restore()) }()
+	tx, err := conn.BeginTx(ctx, nil)
+	if transient(err) { // it did not get the lock, so it asked for it
 		return nil
 	}
-	// An immediate transaction has the write lock already.
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if s.db.Stats().MaxOpenConnections == 1 { // nobody to look for the lock
+		return tx.Rollback()
+	}
 	other, err := s.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer other.Close()
-	if _, err := other.ExecContext(ctx, "pragma busy_timeout = 0"); err != nil {
+	restoreOther, err := impatient(other)
+	if err != nil {
 		return err
 	}
 	_, lockErr := other.ExecContext(ctx, "begin immediate")
 	if lockErr == nil {
 		_, err = other.ExecContext(ctx, "rollback")
 	}
-	if err := errors.Join(err, tx.Rollback()); err != nil {
-		return err
-	}
-	if _, err := other.ExecContext(ctx, "pragma busy_timeout = 10000"); err != nil {
+	if err := errors.Join(err, tx.Rollback(), restoreOther()); err != nil {
 		return err
 	}
 	if lockErr == nil {

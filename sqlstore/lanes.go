@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 
@@ -140,11 +139,14 @@ func (l *lanes) addBehind(ids []uuid.UUID) {
 	l.noteBehind(ids)
 }
 
-// takeBehind returns and forgets what addBehind has noted.
-func (l *lanes) takeBehind() []uuid.UUID {
+// takeBehind returns and forgets one that addBehind has noted, and reports whether
+// there are others.
+func (l *lanes) takeBehind() (id uuid.UUID, ok, others bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ids := slices.Collect(maps.Keys(l.behind))
-	clear(l.behind)
-	return ids
+	for id = range l.behind {
+		delete(l.behind, id)
+		return id, true, len(l.behind) > 0
+	}
+	return id, false, false
 }

@@ -13,35 +13,37 @@ import (
 // works on one webhook a call.
 func (s *Store) Sweep(ctx context.Context, p webhook.SweepParams) (webhook.SweepResult, error) {
 	var out webhook.SweepResult
-	behind := s.lanes.takeBehind()
-	if len(behind) == 0 && !s.anyDirty(ctx) {
+	id, behind, others := s.lanes.takeBehind()
+	if !behind && !s.anyDirty(ctx) {
 		return out, nil
 	}
+	unfinished := false
 	err := s.write(ctx, "sweep", func(c session) error {
-		out = webhook.SweepResult{}
-		if err := c.markDirty(ctx, behind); err != nil {
+		// Locks are waited for by nobody here, or sweeps would wait for each other
+		// in circles.
+		where, args := "dirty = 1 order by id limit 2", []any(nil)
+		if behind {
+			where, args = "id = ?", []any{c.d.id(id)}
+		}
+		found, err := query(ctx, c, scanHook, "select "+hookColumns+" from {webhooks} w where "+where+" {for update} {skip locked}", args...)
+		out, unfinished = webhook.SweepResult{More: others || len(found) > 1}, false
+		if err != nil || len(found) == 0 {
 			return err
 		}
-		dirty, err := query(ctx, c, plain[uuid.UUID], "select id from {webhooks} where dirty = 1 order by id limit 2 {for update} {skip locked}")
-		if err != nil || len(dirty) == 0 {
+		h := &found[0]
+		if out.Moved, unfinished, err = c.followHook(ctx, h, p.Limit); err != nil {
 			return err
 		}
-		h, ok, err := first(ctx, c, scanHook, "select "+hookColumns+" from {webhooks} w where w.id = ?", c.d.id(dirty[0]))
-		if err != nil || !ok {
-			return err
-		}
-		moved, more, err := c.followHook(ctx, &h, p.Limit)
-		if err != nil {
-			return err
-		}
-		out = webhook.SweepResult{Moved: moved, More: more || len(dirty) > 1}
-		if !more {
+		out.More = out.More || unfinished
+		if !unfinished && !behind {
 			_, err = c.exec(ctx, "update {webhooks} set dirty = 0 where id = ?", c.d.id(h.ID))
 		}
 		return err
 	})
+	if behind && (err != nil || unfinished) {
+		s.lanes.addBehind([]uuid.UUID{id})
+	}
 	if err != nil {
-		s.lanes.addBehind(behind)
 		return webhook.SweepResult{}, err
 	}
 	if out.Moved > 0 {
@@ -58,15 +60,6 @@ func (s *Store) anyDirty(ctx context.Context) bool {
 	}
 	n, _, err := first(ctx, session{s, s.db}, plain[int], "select count(*) from (select 1 from {webhooks} where dirty = 1 limit 1) t")
 	return err != nil || n > 0
-}
-
-func (c session) markDirty(ctx context.Context, ids []uuid.UUID) error {
-	x := c.d.rows()
-	for _, id := range ids {
-		x.add().id("id", id)
-	}
-	_, err := c.updateRows(ctx, "{webhooks}", "id uuid", x, "t.id = x.id", []string{"dirty = 1"})
-	return err
 }
 
 // followHook moves rows that do not fit their webhook, at most limit of them,

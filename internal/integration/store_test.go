@@ -49,14 +49,9 @@ func TestTxStore(t *testing.T) {
 	}
 }
 
-// TestStoreStress runs on the servers with POSTHORN_LONG=1 only: on PostgreSQL, in
-// about one run of ten, Sweep waits for half a minute, and nobody knows why yet.
 func TestStoreStress(t *testing.T) {
 	t.Parallel()
 	for _, s := range integration.Servers {
-		if s != integration.SQLite && !long {
-			continue
-		}
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			storetest.Stress(t, newStore(s), storetest.StressConfig{})

@@ -18,7 +18,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -52,6 +51,7 @@ type options struct {
 	peer          string
 	organizations int
 	quick         bool
+	profile       string
 }
 
 // The names that the command line knows.
@@ -94,7 +94,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	flags.IntVar(&o.organizations, "organizations", 10, "organizations that the webhooks are dealt out to")
 	flags.BoolVar(&o.quick, "quick", false, "smaller, in under two minutes")
 	rounds := flags.Int("rounds", 0, "rounds, of which the medians are printed (default 3; isolate -quick: 1)")
-	profile := flags.String("cpuprofile", "", "file for a CPU profile of the sender")
+	flags.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the last dispatcher's run")
 	deliveries := flags.Int("deliveries", 0, "deliveries of a drain (default 100000, with -quick 20000)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -112,28 +112,11 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	if *deliveries > 0 {
 		s.deliveries = *deliveries
 	}
-	r, err := profiled(*profile, func() (*report, error) { return newBench(o, s, errOut).run(ctx) })
+	r, err := newBench(o, s, errOut).run(ctx)
 	if err != nil {
 		return err
 	}
 	return r.print(out)
-}
-
-// profiled writes a CPU profile of the sender to a file, if it has a name.
-func profiled(file string, scenario func() (*report, error)) (_ *report, err error) {
-	if file == "" {
-		return scenario()
-	}
-	f, err := os.Create(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return nil, err
-	}
-	defer pprof.StopCPUProfile()
-	return scenario()
 }
 
 // run starts the receiver and runs the scenario.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +33,10 @@ func (b *bench) startSender(ctx context.Context, store webhook.Store, tracer web
 	if err != nil {
 		return nil, err
 	}
+	endProfile, err := b.startProfile()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
@@ -38,8 +44,27 @@ func (b *bench) startSender(ctx context.Context, store webhook.Store, tracer web
 		cancel()
 		err := <-ended
 		client.CloseIdleConnections()
-		return err
+		return errors.Join(err, endProfile())
 	}}, nil
+}
+
+// startProfile writes a CPU profile until the function that it returns is called,
+// if one is wanted.
+func (b *bench) startProfile() (end func() error, err error) {
+	if b.profile == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(b.profile)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // progress counts deliveries that are on record, up to all of them.

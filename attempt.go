@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -51,6 +50,9 @@ func (d *Dispatcher) fly(f *flight) landing {
 }
 
 func (d *Dispatcher) logAttempt(a *Attempt, out *FinishedAttempt, aborted bool) {
+	if !d.log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("organization_id", a.OrganizationID), slog.String("webhook_id", a.WebhookID.String()),
 		slog.String("delivery_id", a.DeliveryID.String()), slog.String("event_id", a.EventID.String()),
@@ -133,24 +135,6 @@ func (d *Dispatcher) attempt(ctx context.Context, f *flight) (a Attempt, v verdi
 		return a, verdictTimeout
 	}
 	return a, verdictAnswered
-}
-
-// request builds the signed POST of a claim.
-func (d *Dispatcher) request(ctx context.Context, c *Claim) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.EndpointURL, bytes.NewReader(c.Payload))
-	if err != nil {
-		return nil, err
-	}
-	signer, err := NewSigner(c.Secret)
-	if err != nil {
-		return nil, err
-	}
-	signer.header = d.cfg.SignatureHeader
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", d.cfg.UserAgent)
-	req.Header.Set(headerAttempt, strconv.Itoa(c.Attempt))
-	signer.Sign(req.Header, c.EventID.String(), d.clock.Now(), c.Payload)
-	return req, nil
 }
 
 // readExcerpt reads the beginning of a body and closes it without reading the

@@ -98,6 +98,8 @@ type Dispatcher struct {
 	tracer Tracer
 	slots  *slots
 	ledger *ledger
+	routes routes
+	crew   atomic.Pointer[crew] // while Run runs
 
 	running atomic.Bool
 	claimMu sync.Mutex // one claim at a time
@@ -130,6 +132,7 @@ func NewDispatcher(s DispatcherStore, cfg DispatcherConfig) (*Dispatcher, error)
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
+	cfg.HTTPDoer = withoutDetour(cfg.HTTPDoer)
 	d := &Dispatcher{
 		store: s, cfg: cfg, clock: clockOr(cfg.Clock, nil, s), log: loggerOrSilent(cfg.Logger),
 		tracer: tracerOrNop(cfg.Tracer, cfg.Logger),
@@ -223,6 +226,10 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		helpers.Go(func() { d.listenLoop(ctx) })
 		helpers.Wait()
 	}()
+	hands := newCrew()
+	d.crew.Store(hands)
+	defer hands.dismiss()
+	defer d.crew.Store(nil)
 	d.slots.open(base)
 
 	d.claimLoop(ctx, base)
@@ -354,23 +361,6 @@ func (d *Dispatcher) start(flights []*flight) {
 	for _, f := range flights {
 		d.launch(f, d.ledger.add)
 	}
-}
-
-// launch makes an attempt, gives away what became of it and frees its slot, in
-// this order, so that whoever waits for free slots finds all that was given.
-func (d *Dispatcher) launch(f *flight, landed func(landing)) {
-	d.slots.begin(f)
-	go func() {
-		var l landing // of a flight that broke off: nothing, and the lease runs out
-		defer func() {
-			if p := recover(); p != nil {
-				d.logPanic("Logger or Clock", p)
-			}
-			landed(l)
-			d.land(f, l.verdict)
-		}()
-		l = d.fly(f)
-	}()
 }
 
 // logPanic reports a panic, which may have been the logger's own.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"syscall"
 	"time"
 )
@@ -131,8 +132,25 @@ func NewHTTPClient(cfg TransportConfig) (*http.Client, error) {
 			MaxIdleConns:        4 * slots,
 			IdleConnTimeout:     idleConnTimeout,
 		}},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: takeRedirectAsAnswer,
 	}, nil
+}
+
+func takeRedirectAsAnswer(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// withoutDetour returns what a client of NewHTTPClient would come to in the end:
+// its transport. On the way it makes itself ready for redirects and cookies, which
+// there are none of, at a tenth of a request's cost.
+func withoutDetour(doer HTTPDoer) HTTPDoer {
+	client, ok := doer.(*http.Client)
+	if !ok || client == nil || client.Jar != nil || client.Timeout != 0 ||
+		reflect.ValueOf(client.CheckRedirect).Pointer() != reflect.ValueOf(takeRedirectAsAnswer).Pointer() {
+		return doer // the host has made it its own
+	}
+	if t, ok := client.Transport.(*guardedTransport); ok {
+		return t
+	}
+	return doer
 }
 
 // guard dials, and refuses to connect to addresses that are not allowed.
@@ -188,6 +206,9 @@ func (t *guardedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return resp, err
 }
+
+// Do is RoundTrip for one who needs no more.
+func (t *guardedTransport) Do(r *http.Request) (*http.Response, error) { return t.RoundTrip(r) }
 
 // CloseIdleConnections is what http.Client.CloseIdleConnections calls.
 func (t *guardedTransport) CloseIdleConnections() { t.base.CloseIdleConnections() }

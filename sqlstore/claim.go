@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ const (
 func (s *Store) Claim(ctx context.Context, p webhook.ClaimParams) (webhook.ClaimResult, error) {
 	var k *claiming
 	err := s.work(ctx, "claim", func(c session) error {
-		k = &claiming{session: c, p: &p, now: stored(p.Now), token: uuid.New(), room: newRoom(&p), hooks: map[uuid.UUID]*claimHook{}}
+		k = &claiming{session: c, p: &p, now: stored(p.Now), token: uuid.New(), room: newRoom(&p), hooks: map[uuid.UUID]*claimHook{}, exhausted: map[uuid.UUID]bool{}}
 		return k.run(ctx)
 	}, func(c session) (bool, error) {
 		if len(k.out.Claims) == 0 {
@@ -48,6 +49,8 @@ type claiming struct {
 	room  *room
 	hooks map[uuid.UUID]*claimHook // as they are now
 
+	exhausted map[uuid.UUID]bool // webhooks without any more ready rows
+
 	lanes   []lane
 	scanned bool // the queue was asked who has work
 	sure    bool // and lanes are all who have
@@ -65,13 +68,21 @@ type claimHook struct {
 	resumedAt  time.Time
 	url        string
 	secret     []byte
-	exhausted  bool // has no more ready rows
 }
 
 func (k *claiming) run(ctx context.Context) error {
-	promoted, err := k.promote(ctx)
+	ahead, _, err := first(ctx, k.session, func(scan func(...any) error, a *ahead) error {
+		return scan(at{&a.waiting}, at{&a.leased})
+	}, `select (select wake_at from {queue} where phase = 1 order by wake_at limit 1),
+		(select wake_at from {queue} where phase = 2 order by wake_at limit 1)`)
 	if err != nil {
 		return err
+	}
+	promoted := 0
+	if !ahead.waiting.IsZero() && !ahead.waiting.After(k.now) {
+		if promoted, err = k.promote(ctx); err != nil {
+			return err
+		}
 	}
 	var scanFirst bool
 	k.lanes, scanFirst = k.session.lanes.inTurn()
@@ -83,8 +94,20 @@ func (k *claiming) run(ctx context.Context) error {
 	if err := k.take(ctx); err != nil {
 		return err
 	}
-	return k.lookAhead(ctx, promoted == promoteLimit)
+	k.soonest(ahead.leased)
+	switch {
+	case k.p.Limit > 0 && len(k.out.Claims) == k.p.Limit, promoted == promoteLimit:
+		k.soonest(k.now) // whether there are more, the next claim finds out
+		return nil
+	case ahead.waiting.IsZero():
+		return k.lookAhead(ctx, false)
+	default:
+		return k.lookAhead(ctx, true)
+	}
 }
+
+// ahead is when, at the earliest, a waiting row is due and a lease ends.
+type ahead struct{ waiting, leased time.Time }
 
 // promote makes waiting deliveries ready whose time has come.
 func (k *claiming) promote(ctx context.Context) (int, error) {
@@ -176,7 +199,7 @@ func (k *claiming) allot() []allotment {
 	left := k.p.Limit - len(k.out.Claims)
 	var open []allotment
 	for i := range k.lanes {
-		if h := k.hooks[k.lanes[i].id]; h == nil || !h.exhausted {
+		if !k.exhausted[k.lanes[i].id] {
 			open = append(open, allotment{lane: &k.lanes[i]})
 		}
 	}
@@ -224,21 +247,22 @@ type readyRow struct {
 
 // lease claims what was allotted, as far as it is there.
 func (k *claiming) lease(ctx context.Context, want []allotment) error {
-	if err := k.readHooks(ctx, want); err != nil {
+	before, until := len(k.out.Claims), stored(k.now.Add(k.p.LeaseFor))
+	take := k.takeStepwise
+	if k.d == Postgres {
+		take = k.takeAtOnce
+	}
+	if err := take(ctx, want, until); err != nil {
 		return err
 	}
-	picked, err := k.pick(ctx, want, true)
-	if err != nil {
-		return err
-	}
+	taken := k.out.Claims[before:]
 	got := map[uuid.UUID]int{}
-	for _, r := range picked {
-		got[r.webhookID]++
+	for i := range taken {
+		got[taken[i].WebhookID]++
 	}
 	for _, a := range want {
-		h := k.hooks[a.lane.id]
 		if got[a.lane.id] < a.n {
-			h.exhausted = true
+			k.exhausted[a.lane.id] = true
 			if got[a.lane.id] == 0 && k.room.hooks[a.lane.id] == 0 {
 				k.empty = append(k.empty, a.lane.id)
 				if k.scanned { // the queue says that it has rows: they are held, or of a clock that is ahead
@@ -250,10 +274,71 @@ func (k *claiming) lease(ctx context.Context, want []allotment) error {
 			k.room.took(a.lane)
 		}
 	}
-	if len(picked) == 0 {
-		return nil
+	if len(taken) > 0 {
+		k.soonest(until)
 	}
-	until := stored(k.now.Add(k.p.LeaseFor))
+	return nil
+}
+
+// takeAtOnce is takeStepwise in one statement.
+func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.Time) error {
+	x := k.d.rows()
+	for i, a := range want {
+		x.add().int("i", int64(i)).id("id", a.lane.id).int("n", int64(a.n))
+	}
+	urls, secrets := make([]string, len(want)), make([]webhook.Secret, len(want))
+	var i int
+	var url, secret sql.RawBytes
+	text, args := k.statement(`with taken as materialized (
+			select x.i, q.delivery_id, q.event_id, q.attempts, w.endpoint_url, w.secret,
+				case when q.epoch < w.held_before then greatest(q.due_at, w.resumed_at) else q.due_at end as due_at
+			from {rows x i int, id uuid, n int} join {webhooks} w on w.id = x.id and w.active = 1 and w.deleted_at is null
+			cross join lateral (
+				select q.delivery_id, q.event_id, q.attempts, q.epoch, q.due_at from {queue} q
+				where q.phase = 0 and q.webhook_id = x.id and q.due_at <= ?
+					and q.epoch >= case when w.resumed_at > ? then greatest(w.live_from, w.held_before) else w.live_from end
+				order by q.delivery_id limit x.n for update skip locked) q),
+		leased as (
+			update {queue} t set phase = 2, wake_at = ?, token = ?, claimed_at = ?, attempts = t.attempts + 1, claimed_url = taken.endpoint_url
+			from taken where t.delivery_id = taken.delivery_id)
+		select taken.i, taken.delivery_id, taken.event_id, taken.attempts, taken.due_at, taken.endpoint_url, taken.secret,
+			e.event_type, e.test, e.payload
+		from taken join {events} e on e.id = taken.event_id`,
+		[]any{x, k.now.UnixMicro(), k.now.UnixMicro(), until.UnixMicro(), k.d.id(k.token), k.now.UnixMicro()})
+	found, err := k.q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	for found.Next() {
+		var due int64
+		var test int
+		c := webhook.Claim{LeasedUntil: until}
+		if err := found.Scan(&i, &c.DeliveryID, &c.EventID, &c.Attempt, &due, &url, &secret, &c.EventType, &test, &c.Payload); err != nil {
+			return err
+		}
+		if urls[i] == "" {
+			urls[i], secrets[i] = string(url), k.openSecret(secret)
+		}
+		l := want[i].lane
+		c.WebhookID, c.OrganizationID, c.EndpointURL, c.Secret = l.id, l.organization, urls[i], secrets[i]
+		c.Attempt++
+		c.Token, c.DueAt, c.Test = tokenOf(k.token, c.DeliveryID), time.UnixMicro(due).UTC(), test == 1
+		k.out.Claims = append(k.out.Claims, c)
+	}
+	return found.Err()
+}
+
+// takeStepwise leases ready rows of the webhooks, the oldest first, and adds
+// their claims.
+func (k *claiming) takeStepwise(ctx context.Context, want []allotment, until time.Time) error {
+	if err := k.readHooks(ctx, want); err != nil {
+		return err
+	}
+	picked, err := k.pick(ctx, want, true)
+	if err != nil || len(picked) == 0 {
+		return err
+	}
 	x, events := k.d.rows(), k.d.rows()
 	asked := map[uuid.UUID]bool{}
 	for _, r := range picked {
@@ -306,7 +391,7 @@ func (k *claiming) readHooks(ctx context.Context, want []allotment) error {
 	x := k.d.rows()
 	for _, a := range want {
 		if k.hooks[a.lane.id] == nil {
-			k.hooks[a.lane.id] = &claimHook{id: a.lane.id, exhausted: true}
+			k.hooks[a.lane.id] = &claimHook{id: a.lane.id} // in case it is not there
 			x.add().id("id", a.lane.id)
 		}
 	}
@@ -381,31 +466,25 @@ var readyOf = map[Dialect]string{
 }
 
 // lookAhead finds when it is worth asking again.
-func (k *claiming) lookAhead(ctx context.Context, moreToPromote bool) error {
-	leased, _, err := first(ctx, k.session, plain[int64], "select wake_at from {queue} where phase = 2 order by wake_at limit 1")
-	if err != nil {
-		return err
-	}
-	if leased != 0 {
-		k.out.NextDue = time.UnixMicro(leased).UTC()
-	}
+func (k *claiming) lookAhead(ctx context.Context, waiting bool) error {
 	more, err := k.anyReady(ctx)
 	if err != nil {
 		return err
 	}
-	if more || moreToPromote {
+	if more {
 		k.soonest(k.now)
 		return nil
 	}
-	next, err := k.nextWaiting(ctx)
-	if err == nil && !next.IsZero() {
-		k.soonest(next)
+	if !waiting {
+		return nil
 	}
+	next, err := k.nextWaiting(ctx)
+	k.soonest(next)
 	return err
 }
 
 func (k *claiming) soonest(t time.Time) {
-	if k.out.NextDue.IsZero() || t.Before(k.out.NextDue) {
+	if !t.IsZero() && (k.out.NextDue.IsZero() || t.Before(k.out.NextDue)) {
 		k.out.NextDue = t
 	}
 }
@@ -417,7 +496,7 @@ func (k *claiming) anyReady(ctx context.Context) (bool, error) {
 		var want []allotment
 		for i := range k.lanes {
 			l := &k.lanes[i]
-			if h := k.hooks[l.id]; (h == nil || !h.exhausted) && k.room.any(l) {
+			if !k.exhausted[l.id] && k.room.any(l) {
 				want = append(want, allotment{l, 1})
 			}
 		}
@@ -430,7 +509,7 @@ func (k *claiming) anyReady(ctx context.Context) (bool, error) {
 				return true, err
 			}
 			for _, a := range some {
-				k.hooks[a.lane.id].exhausted = true
+				k.exhausted[a.lane.id] = true
 			}
 		}
 		if k.scanned {

@@ -28,10 +28,15 @@ func (s *Store) Purge(ctx context.Context, p webhook.PurgeParams) (webhook.Purge
 	p.Limit = max(0, p.Limit)
 	var out webhook.PurgeResult
 	// Rows follow their webhook first, so that what is stored is what reads show.
-	swept, err := s.Sweep(ctx, webhook.SweepParams{Now: p.Now, Limit: p.Limit})
-	if err != nil || swept.More {
-		out.More = swept.More
-		return out, err
+	for left := p.Limit; ; {
+		swept, err := s.Sweep(ctx, webhook.SweepParams{Now: p.Now, Limit: left})
+		if left -= swept.Moved; err != nil || swept.More && left <= 0 {
+			out.More = swept.More
+			return out, err
+		}
+		if !swept.More {
+			break
+		}
 	}
 	for _, kind := range []struct {
 		step   string

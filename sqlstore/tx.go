@@ -135,9 +135,9 @@ func (s *Store) once(ctx context.Context, begin func(session, context.Context) e
 // a handful. Measured with 100,000 ready rows and no statistics: a claim read 850
 // index entries for each row it took, and with these settings one; planning each
 // statement anew was a quarter of the database's work.
-const planByIndex = "set local plan_cache_mode = force_generic_plan; set local jit = off; " +
-	"set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off; " +
-	"set local enable_hashjoin = off; set local enable_mergejoin = off"
+const planByIndex = "select set_config('plan_cache_mode', 'force_generic_plan', true), set_config('jit', 'off', true), " +
+	"set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), " +
+	"set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
 
 // prepare begins a transaction's work.
 func (c session) prepare(ctx context.Context) error {
@@ -148,16 +148,19 @@ func (c session) prepare(ctx context.Context) error {
 	return err
 }
 
+// On Postgres the gate is an advisory lock, which the table lends its identity:
+// a lock on the table itself takes a statement of its own.
+const gateKey = "(1886876771, '{gate}'::regclass::oid::int)"
+
 // enterGate is prepare for a transaction that goes through the gate.
 func (c session) enterGate(ctx context.Context) error {
-	// Without arguments, drivers send several statements in one message.
-	return c.gate(ctx, planByIndex+"; lock table {gate} in row share mode", "select id from {gate} where id = 1 lock in share mode")
+	return c.gate(ctx, planByIndex+", pg_advisory_xact_lock_shared"+gateKey, "select id from {gate} where id = 1 lock in share mode")
 }
 
 // closeGate waits until every transaction in the gate has ended, and keeps new
 // ones waiting until this one ends, which should be soon.
 func (c session) closeGate(ctx context.Context) error {
-	return c.gate(ctx, "lock table {gate} in exclusive mode", "select id from {gate} where id = 1 for update")
+	return c.gate(ctx, "select pg_advisory_xact_lock"+gateKey, "select id from {gate} where id = 1 for update")
 }
 
 // read runs fn where it sees committed rows.

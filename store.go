@@ -63,7 +63,8 @@ import (
 // more, or a lease will run out: not after Now if work is left that only Limit,
 // PerWebhook or a positive bound kept back, zero if nothing waits. Work that a
 // bound of nothing at all keeps back does not count, nor does what S14 keeps
-// from being claimed. A Limit of 0 claims nothing and only looks.
+// from being claimed. A claim that took Limit deliveries may say Now without
+// having looked. A Limit of 0 claims nothing and only looks.
 //
 // S10. Finish takes many outcomes. One that carries the current token and
 // attempt number writes its attempt, state and next due time in one step, also

@@ -33,35 +33,67 @@ type leasedRow struct {
 	leasedUntil        time.Time
 	claimedAt          time.Time
 	claimedURL         string
+	notified           bool // the webhook's people have been told of failures
+	gone               bool // from the queue, see takeOut
 }
 
+// leasedColumns are what scanLeased scans.
+const leasedColumns = `q.delivery_id, q.event_id, q.webhook_id, d.organization_id, d.event_type, q.test, q.phase,
+	q.cancelled, q.attempts, q.token, q.wake_at, q.claimed_at, q.claimed_url, case when w.deleted_at is null then 0 else 1 end,
+	case when w.notified_at is null then 0 else 1 end, q.epoch, w.active, w.live_from, w.held_before`
+
 func scanLeased(scan func(...any) error, r *leasedRow) error {
-	var test, cancelled, deleted, active int
+	var test, cancelled, deleted, notified, active int
 	var liveFrom, heldBefore int64
 	err := scan(&r.id, &r.eventID, &r.webhookID, &r.organizationID, &r.eventType, &test, &r.phase, &cancelled, &r.attempts,
 		maybe[uuid.UUID]{&r.token}, at{&r.leasedUntil}, at{&r.claimedAt}, maybe[string]{&r.claimedURL}, &deleted,
-		&r.epoch, &active, &liveFrom, &heldBefore)
+		&notified, &r.epoch, &active, &liveFrom, &heldBefore)
 	// Once resumed, its next due time is nobody's but its own.
 	if active == 1 && r.epoch >= liveFrom {
 		r.epoch = max(r.epoch, heldBefore)
 	}
-	r.test, r.cancelled, r.deleted = test == 1, cancelled == 1, deleted == 1
+	r.test, r.cancelled, r.deleted, r.notified = test == 1, cancelled == 1, deleted == 1, notified == 1
 	return err
 }
 
 // leased reads what is known of rows of the queue, without locking them: what is
 // written names the token, and so finds out if somebody was faster.
 func (c session) leased(ctx context.Context, ids *rows) (map[uuid.UUID]*leasedRow, error) {
-	found, err := query(ctx, c, scanLeased, `select q.delivery_id, q.event_id, q.webhook_id, d.organization_id, d.event_type, q.test, q.phase,
-			q.cancelled, q.attempts, q.token, q.wake_at, q.claimed_at, q.claimed_url, case when w.deleted_at is null then 0 else 1 end,
-			q.epoch, w.active, w.live_from, w.held_before
-		from {rows x id uuid} join {queue} q on q.delivery_id = x.id join {deliveries} d on d.id = x.id join {webhooks} w on w.id = q.webhook_id`,
-		ids)
+	if ids.n == 0 {
+		return map[uuid.UUID]*leasedRow{}, nil
+	}
+	found, err := query(ctx, c, scanLeased, "select "+leasedColumns+` from {rows x id uuid}
+		join {queue} q on q.delivery_id = x.id join {deliveries} d on d.id = x.id join {webhooks} w on w.id = q.webhook_id`, ids)
 	out := make(map[uuid.UUID]*leasedRow, len(found))
 	for i := range found {
 		out[found[i].id] = &found[i]
 	}
 	return out, err
+}
+
+// takeOut deletes rows whose leases are held by those tokens from the queue, and
+// adds what was known of them. Postgres does both in one statement.
+func (c session) takeOut(ctx context.Context, leases *rows, out map[uuid.UUID]*leasedRow) error {
+	if leases.n == 0 {
+		return nil
+	}
+	found, err := query(ctx, c, scanTakenOut, `with q as (delete from {queue} q using {rows x id uuid, token uuid, n int}
+			where q.delivery_id = x.id and q.token = x.token and q.attempts = x.n returning q.*)
+		select q.delivery_id, q.event_id, q.webhook_id, d.organization_id, d.event_type, q.test, q.cancelled, q.attempts, q.token,
+			case when w.deleted_at is null then 0 else 1 end, case when w.notified_at is null then 0 else 1 end
+		from q join {deliveries} d on d.id = q.delivery_id join {webhooks} w on w.id = q.webhook_id`, leases)
+	for i := range found {
+		out[found[i].id] = &found[i]
+	}
+	return err
+}
+
+func scanTakenOut(scan func(...any) error, r *leasedRow) error {
+	var test, cancelled, deleted, notified int
+	err := scan(&r.id, &r.eventID, &r.webhookID, &r.organizationID, &r.eventType, &test, &cancelled, &r.attempts, &r.token, &deleted, &notified)
+	r.test, r.cancelled, r.deleted, r.notified = test == 1, cancelled == 1, deleted == 1, notified == 1
+	r.phase, r.gone = phaseLeased, true
+	return err
 }
 
 // Finish writes what became of claimed deliveries.
@@ -74,11 +106,20 @@ func (s *Store) Finish(ctx context.Context, p webhook.FinishParams) (webhook.Fin
 	now := stored(p.Now)
 	err := s.work(ctx, "finish", func(c session) error {
 		ended = ended[:0]
-		ids := c.d.rows()
+		stay, leave := c.d.rows(), c.d.rows()
+		atOnce := c.d == Postgres && !repeats(p.Outcomes)
 		for i := range p.Outcomes {
-			ids.add().id("id", p.Outcomes[i].Attempt.DeliveryID)
+			o := &p.Outcomes[i]
+			if id := o.Attempt.DeliveryID; atOnce && o.State != webhook.DeliveryPending {
+				leave.add().id("id", id).id("token", tokenOf(o.Token, id)).int("n", int64(o.Attempt.Number))
+			} else {
+				stay.add().id("id", id)
+			}
 		}
-		open, err := c.leased(ctx, ids)
+		open, err := c.leased(ctx, stay)
+		if err == nil {
+			err = c.takeOut(ctx, leave, open)
+		}
 		if err != nil {
 			return err
 		}
@@ -113,6 +154,15 @@ func (s *Store) Finish(ctx context.Context, p webhook.FinishParams) (webhook.Fin
 	return out, nil
 }
 
+// repeats reports whether a delivery is reported twice.
+func repeats(list []webhook.FinishedAttempt) bool {
+	seen := make(map[uuid.UUID]bool, len(list))
+	for i := range list {
+		seen[list[i].Attempt.DeliveryID] = true
+	}
+	return len(seen) < len(list)
+}
+
 // ending is an attempt that has ended, and what is to become of its delivery
 // unless something else was decided meanwhile.
 type ending struct {
@@ -127,12 +177,12 @@ func (c session) end(ctx context.Context, list []ending, now time.Time) error {
 	if len(list) == 0 {
 		return nil
 	}
-	retry, finished := c.d.rows(), c.d.rows()
+	retry, leave, finished := c.d.rows(), c.d.rows(), c.d.rows()
 	var failed []exhausted
 	var succeeded []uuid.UUID
 	for i := range list {
 		e := &list[i]
-		if e.attempt.Outcome == webhook.OutcomeSucceeded {
+		if e.notified && e.attempt.Outcome == webhook.OutcomeSucceeded {
 			succeeded = append(succeeded, e.webhookID)
 		}
 		switch {
@@ -145,11 +195,14 @@ func (c session) end(ctx context.Context, list []ending, now time.Time) error {
 		case e.to == webhook.DeliveryFailed && !e.test:
 			failed = append(failed, exhausted{e.webhookID, e.organizationID, e.eventType, &e.attempt})
 		}
-		finished.add().id("id", e.id).id("token", e.token).bool("c", e.cancelled).int("n", int64(e.attempts)).int("s", stateCode(e.to))
+		finished.add().id("id", e.id).int("n", int64(e.attempts)).int("s", stateCode(e.to))
+		if !e.gone {
+			leave.add().id("id", e.id).id("token", e.token).bool("c", e.cancelled)
+		}
 	}
 	// Also of a cancellation that came after the rows were read.
 	const fence, fenced = "t.delivery_id = x.id and t.token = x.token and t.cancelled = x.c", "id uuid, token uuid, c int"
-	n, err := c.deleteRows(ctx, "{queue}", fenced, finished, fence)
+	n, err := c.deleteRows(ctx, "{queue}", fenced, leave, fence)
 	if err != nil {
 		return err
 	}
@@ -158,7 +211,7 @@ func (c session) end(ctx context.Context, list []ending, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if n+m != len(list) {
+	if n+m != leave.n+retry.n {
 		return errChanged
 	}
 	if _, err := c.updateRows(ctx, "{deliveries}", "id uuid, n int, s int", finished, "t.id = x.id",

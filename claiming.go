@@ -14,7 +14,7 @@ const (
 	listenedPoll  = time.Minute          // between looks at a store that does
 	busyPoll      = 5 * time.Millisecond // between looks at a store that has work it does not give
 	watchFor      = time.Second          // how long a commit is looked for
-	claimLinger   = time.Millisecond     // to let more slots come free before claiming again
+	claimLinger   = 5 * time.Millisecond // at most, to let half of the slots come free before claiming again
 	sweepInterval = time.Second          // between looks for rows that follow their webhook
 	settleEvery   = time.Second / 10     // under load; else before each claim
 )
@@ -202,6 +202,7 @@ func (d *Dispatcher) await(ctx context.Context, progress bool, next time.Time) {
 		// finds it under the bounds as they are now.
 		switch free := d.slots.free() > 0 && !d.ledger.full(); {
 		case free && progress:
+			d.linger(ctx)
 			return
 		case free:
 			wait = busyPoll
@@ -222,7 +223,23 @@ func (d *Dispatcher) await(ctx context.Context, progress bool, next time.Time) {
 	case <-timer.C:
 	case <-d.woken:
 	case <-d.freed:
-		sleep(ctx, claimLinger)
+		d.linger(ctx)
+	}
+}
+
+// linger lets slots come free, so that the store is asked for many deliveries at
+// a time.
+func (d *Dispatcher) linger(ctx context.Context) {
+	timer := time.NewTimer(claimLinger)
+	defer timer.Stop()
+	for d.slots.free() < d.slots.half() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-d.freed:
+		}
 	}
 }
 

@@ -328,7 +328,7 @@ func (s *slots) done(f *flight, v verdict) (wanted bool) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	l := s.lanes[f.webhookID]
-	wanted = l.more || s.inFlight >= s.max || f.kind == slow || f.kind == unproven && s.unprovenRoom() <= 0
+	wanted = l.more || s.inFlight >= s.max || s.max-s.inFlight == s.half()-1 || f.kind == slow || f.kind == unproven && s.unprovenRoom() <= 0
 	l.more = false
 	l.flights = slices.DeleteFunc(l.flights, func(o *flight) bool { return o == f })
 	l.lastUsed = now

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	defaultSlots = 256
+	defaultSlots = 512
 
 	// maxResponseHeaderBytes bounds all header blocks of one response together,
 	// those of 1xx responses included.

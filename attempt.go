@@ -91,7 +91,7 @@ func (d *Dispatcher) attempt(ctx context.Context, f *flight) (a Attempt, v verdi
 	}()
 	ctx, cancel := context.WithDeadline(ctx, began.Add(min(d.cfg.AttemptTimeout, time.Until(f.leaseEnd))))
 	defer cancel()
-	t := &trace{began: began}
+	t := &trace{began: began, flight: f}
 	req, err := d.request(httptrace.WithClientTrace(ctx, t.hooks()), c)
 	if err != nil {
 		d.log.Error("webhook: a request could not be built", "webhook_id", c.WebhookID, "delivery_id", c.DeliveryID, "error", err)
@@ -167,7 +167,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // trace collects where an attempt's time goes. Its hooks are called by
 // goroutines of the transport, some of them after Do has returned.
 type trace struct {
-	began time.Time
+	began  time.Time
+	flight *flight
 
 	mu                        sync.Mutex
 	dnsStart, connStart       time.Time
@@ -213,6 +214,7 @@ func (t *trace) gotConnection(info httptrace.GotConnInfo) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.gotConn = true
+	t.flight.grows.Store(time.Now().Add(grownUp).UnixNano())
 	if info.Reused { // a dial for this request may have begun, for nothing
 		t.dns, t.connect, t.tls = 0, 0, 0
 		t.dnsStart, t.connStart, t.tlsStart = time.Time{}, time.Time{}, time.Time{}

@@ -67,7 +67,7 @@ type DispatcherConfig struct {
 	// Defaults to AttemptTimeout + 30 s.
 	LeaseFor time.Duration
 
-	// Slots bounds the attempts in flight. Defaults to 256; negative is an
+	// Slots bounds the attempts in flight. Defaults to 512; negative is an
 	// error.
 	Slots int
 
@@ -99,7 +99,7 @@ type Dispatcher struct {
 	slots  *slots
 	ledger *ledger
 	routes routes
-	crew   atomic.Pointer[crew] // while Run runs
+	crew   *crew
 
 	running atomic.Bool
 	claimMu sync.Mutex // one claim at a time
@@ -139,6 +139,7 @@ func NewDispatcher(s DispatcherStore, cfg DispatcherConfig) (*Dispatcher, error)
 		slots:  newSlots(cfg.Slots), ledger: newLedger(),
 		woken: make(chan struct{}, 1), freed: make(chan struct{}, 1), told: make(chan struct{}, 1),
 	}
+	d.crew = newCrew(d.do)
 	return d, nil
 }
 
@@ -226,10 +227,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		helpers.Go(func() { d.listenLoop(ctx) })
 		helpers.Wait()
 	}()
-	hands := newCrew()
-	d.crew.Store(hands)
-	defer hands.dismiss()
-	defer d.crew.Store(nil)
 	d.slots.open(base)
 
 	d.claimLoop(ctx, base)
@@ -335,9 +332,7 @@ func (d *Dispatcher) RunOnce(ctx context.Context) (attempts int, err error) {
 // flyAll makes attempts side by side and records each as soon as it can.
 func (d *Dispatcher) flyAll(ctx context.Context, flights []*flight) (attempts int, err error) {
 	landed := make(chan landing, len(flights))
-	for _, f := range flights {
-		d.launch(f, func(l landing) { landed <- l })
-	}
+	d.launch(flights, func(l landing) { landed <- l })
 	var batch []landing
 	for range flights {
 		l := <-landed
@@ -357,10 +352,28 @@ func (d *Dispatcher) flyAll(ctx context.Context, flights []*flight) (attempts in
 }
 
 // start makes attempts of Run.
-func (d *Dispatcher) start(flights []*flight) {
+func (d *Dispatcher) start(flights []*flight) { d.launch(flights, d.ledger.add) }
+
+// launch makes attempts, gives away what became of each and frees its slot, in
+// this order, so that whoever waits for free slots finds all that was given.
+func (d *Dispatcher) launch(flights []*flight, landed func(landing)) {
 	for _, f := range flights {
-		d.launch(f, d.ledger.add)
+		f.landed = landed
 	}
+	d.crew.give(flights)
+}
+
+func (d *Dispatcher) do(f *flight) {
+	d.slots.begin(f)
+	var l landing // of a flight that broke off: nothing, and the lease runs out
+	defer func() {
+		if p := recover(); p != nil {
+			d.logPanic("Logger or Clock", p)
+		}
+		f.landed(l)
+		d.land(f, l.verdict)
+	}()
+	l = d.fly(f)
 }
 
 // logPanic reports a panic, which may have been the logger's own.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -77,6 +78,8 @@ type flight struct {
 	claim        Claim
 	leaseEnd     time.Time // by this process's monotonic clock
 	began        time.Time // likewise
+	landed       func(landing)
+	grows        atomic.Int64 // until when it keeps others waiting, in Unix nanoseconds, see crew
 
 	ctx    context.Context //nolint:containedctx // the flight is the call
 	cancel context.CancelCauseFunc

@@ -42,7 +42,7 @@ func TestPromptAttemptsTakeTurns(t *testing.T) {
 				var f inFlight
 				for i := range 200 {
 					actor := adminOf(fmt.Sprintf("of%d", i))
-					r.register(t, actor, fmt.Sprintf("hook%d.example", i), rigRoom, connected(f.during(c.takes, healthy)))
+					r.register(t, actor, fmt.Sprintf("hook%d.example", i), rigRoom, connected(f.during(c.takes, healthy))) //nolint:bodyclose // the dispatcher closes it
 				}
 				stop := r.run(t)
 				for i := range 200 {

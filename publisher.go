@@ -138,8 +138,9 @@ func (p *Publisher) publish(
 
 // PublishTx stores an event inside a transaction of the host: it is delivered if
 // and only if the transaction commits. w is what WithTx returned of sqlstore, or
-// Begin of memstore. Errors are those of Publish, and leave the transaction
-// usable.
+// Begin of memstore. Errors are those of Publish. ErrConflict, ValidationErrors and
+// duplicates leave the transaction as it was; after any other error, and if ctx
+// has ended, roll it back: a part of the event may be in it.
 //
 // Nobody tells the dispatcher of a commit: that of this process looks for the
 // event for about a second, and then as often as for other processes' events. A

@@ -427,7 +427,7 @@ func (x *teller) deliver(t *testing.T, data any, answer func() (*http.Response, 
 // settle ends what other cases have published.
 func (x *teller) settle(t *testing.T) {
 	t.Helper()
-	x.answer = answer("")
+	x.answer = answer("") //nolint:bodyclose // the dispatcher closes it
 	for {
 		attempts, err := x.dispatcher.RunOnce(t.Context())
 		require.NoError(t, err)

@@ -53,7 +53,6 @@ type claiming struct {
 
 	lanes   []lane
 	scanned bool // the queue was asked who has work
-	sure    bool // and lanes are all who have
 	empty   []uuid.UUID
 	behind  []uuid.UUID
 	out     webhook.ClaimResult
@@ -99,10 +98,8 @@ func (k *claiming) run(ctx context.Context) error {
 	case k.p.Limit > 0 && len(k.out.Claims) == k.p.Limit, promoted == promoteLimit:
 		k.soonest(k.now) // whether there are more, the next claim finds out
 		return nil
-	case ahead.waiting.IsZero():
-		return k.lookAhead(ctx, false)
 	default:
-		return k.lookAhead(ctx, true)
+		return k.lookAhead(ctx, !ahead.waiting.IsZero())
 	}
 }
 
@@ -130,7 +127,7 @@ func (k *claiming) scan(ctx context.Context) error {
 	if k.scanned {
 		return nil
 	}
-	k.scanned, k.sure = true, true
+	k.scanned = true
 	ready := `with recursive r(id) as (
 			select (select webhook_id from {queue} where phase = 0 order by webhook_id limit 1)
 			union all

@@ -183,12 +183,8 @@ func (c session) noteSuccesses(ctx context.Context, webhookIDs []uuid.UUID) erro
 	if len(webhookIDs) == 0 {
 		return nil
 	}
-	const waiting = "select w.id from {rows x id uuid} cross join {webhooks} w where w.id = x.id and w.notified_at is not null"
-	found, err := query(ctx, c, plain[uuid.UUID], waiting, c.d.idRows(distinct(webhookIDs)))
-	if err != nil || len(found) == 0 {
-		return err
-	}
-	found, err = query(ctx, c, plain[uuid.UUID], waiting+" order by w.id {for update}", c.d.idRows(distinct(found)))
+	found, err := query(ctx, c, plain[uuid.UUID], `select w.id from {rows x id uuid} cross join {webhooks} w
+		where w.id = x.id and w.notified_at is not null order by w.id {for update}`, c.d.idRows(distinct(webhookIDs)))
 	if err != nil || len(found) == 0 {
 		return err
 	}

@@ -33,7 +33,9 @@ func (d *Dispatcher) fly(f *flight) landing {
 		return release(c.DueAt)
 	case c.Secret.IsZero():
 		d.log.Error("webhook: a secret did not open; nothing was sent", "webhook_id", c.WebhookID, "delivery_id", c.DeliveryID)
-		return release(now.Add(unsealedDelay))
+		l := release(now.Add(unsealedDelay))
+		l.unopened = true
+		return l
 	}
 	ctx := d.tracer.AttemptStarted(f.ctx, AttemptStarted{
 		DeliveryID: c.DeliveryID, EventID: c.EventID, WebhookID: c.WebhookID, OrganizationID: c.OrganizationID,

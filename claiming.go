@@ -14,7 +14,7 @@ const (
 	listenedPoll  = time.Minute          // between looks at a store that does
 	busyPoll      = 5 * time.Millisecond // between looks at a store that has work it does not give
 	watchFor      = time.Second          // how long a commit is looked for
-	claimLinger   = 5 * time.Millisecond // at most, to let half of the slots come free before claiming again
+	claimLinger   = 5 * time.Millisecond // at most, between claims while attempts end
 	sweepInterval = time.Second          // between looks for rows that follow their webhook
 	settleEvery   = time.Second / 10     // under load; else before each claim
 )
@@ -48,7 +48,8 @@ func storeBackOff() *backoff.ExponentialBackOff {
 // cycle settles, sweeps, claims and starts attempts. It reports whether it got
 // anywhere, and when something falls due next.
 func (d *Dispatcher) cycle(ctx, flightCtx context.Context) (progress bool, next time.Time, err error) {
-	if time.Now().After(d.nextSettle) {
+	// What has ended here is recorded before it is taken for interrupted.
+	if time.Now().After(d.nextSettle) && !d.ledger.late() {
 		if err := d.settle(ctx); err != nil {
 			return false, time.Time{}, err
 		}
@@ -85,6 +86,7 @@ func (d *Dispatcher) cycle(ctx, flightCtx context.Context) (progress bool, next 
 		_, due, err = claim(d.slots.offerSlow)
 		next = earliest(next, due)
 	}
+	d.claimedAt = time.Now()
 	d.nextSettle = time.Time{}
 	if progress {
 		d.nextSettle = time.Now().Add(settleEvery)
@@ -228,11 +230,13 @@ func (d *Dispatcher) await(ctx context.Context, progress bool, next time.Time) {
 }
 
 // linger lets slots come free, so that the store is asked for many deliveries at
-// a time.
+// a time: until half of the attempts that were in flight after the last claim have
+// ended, or that is a while ago.
 func (d *Dispatcher) linger(ctx context.Context) {
-	timer := time.NewTimer(claimLinger)
+	timer := time.NewTimer(claimLinger - time.Since(d.claimedAt))
 	defer timer.Stop()
-	for d.slots.free() < d.slots.half() {
+	defer d.slots.endLinger()
+	for !d.slots.linger() {
 		select {
 		case <-ctx.Done():
 			return

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -89,18 +90,15 @@ func (c *coalescer) next() []*publishing {
 	return calls
 }
 
-// write stores the calls' events in one transaction. If that fails, each is
-// tried by itself, so that none fails for what is wrong with another.
+// write stores the calls' events in one transaction.
 func (c *coalescer) write(calls []*publishing) {
 	events := make([]EventRecord, len(calls))
 	for i, call := range calls {
 		events[i] = call.event
 	}
 	r, err := c.call(calls, events)
-	if err != nil && len(calls) > 1 {
-		for _, call := range calls {
-			c.write([]*publishing{call})
-		}
+	if err != nil && len(calls) > 1 && !errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, context.DeadlineExceeded) {
+		c.writeApart(calls)
 		return
 	}
 	for i, call := range calls {
@@ -109,6 +107,31 @@ func (c *coalescer) write(calls []*publishing) {
 			call.result = r.Events[i]
 		}
 		close(call.done)
+	}
+}
+
+// writeApart stores each call's event by itself, so that none fails for what is
+// wrong with another. Two failures in a row are the store's own, and all the
+// others' as well: who waits for it should not have to queue for that.
+func (c *coalescer) writeApart(calls []*publishing) {
+	failed := 0
+	for i, call := range calls {
+		c.write(calls[i : i+1])
+		switch {
+		case call.err == nil:
+			failed = 0
+			continue
+		case call.ctx.Err() != nil: // its own end
+			continue
+		}
+		if failed++; failed < 2 {
+			continue
+		}
+		for _, rest := range calls[i+1:] {
+			rest.err = call.err
+			close(rest.done)
+		}
+		return
 	}
 }
 

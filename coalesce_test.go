@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,11 +16,12 @@ import (
 	"github.com/posthorn/webhook/memstore"
 )
 
-// slowWriter takes a second for each call, and can refuse an event, which spoils
-// the whole call.
+// slowWriter takes a second for each call, and can refuse everything, or an event,
+// which spoils the whole call.
 type slowWriter struct {
 	*memstore.Store
 	poison uuid.UUID
+	fault  error
 
 	mu    sync.Mutex
 	calls []int // events of each
@@ -39,6 +41,9 @@ func (s *slowWriter) InsertEvents(ctx context.Context, p webhook.InsertParams) (
 		s.ended = append(s.ended, ctx.Err())
 		s.mu.Unlock()
 		return webhook.InsertResult{}, ctx.Err()
+	}
+	if s.fault != nil {
+		return webhook.InsertResult{}, s.fault
 	}
 	for _, e := range p.Events {
 		if e.ID == s.poison {
@@ -169,4 +174,29 @@ func TestPublishFlushesAreBounded(t *testing.T) {
 		publishTogether(t, p, 602, nil)
 		require.Equal(t, []int{1, 1, 256, 256, 88}, s.calls)
 	})
+}
+
+// A store that fails is not asked once more for each event of a flush.
+func TestPublishGivesUpTogether(t *testing.T) {
+	t.Parallel()
+	errAway := errors.New("the database is away")
+	for name, tc := range map[string]struct {
+		err   error
+		calls []int
+	}{
+		"Away":    {errAway, []int{1, 1, 38, 1, 1}},
+		"Unknown": {fmt.Errorf("%w: %w", webhook.ErrOutcomeUnknown, errAway), []int{1, 1, 38}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s, p := coalescing(t)
+				s.fault = tc.err
+				for i, a := range publishTogether(t, p, 40, nil) {
+					require.ErrorIs(t, a.err, tc.err, "event %d", i)
+				}
+				require.Equal(t, tc.calls, s.calls)
+			})
+		})
+	}
 }

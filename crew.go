@@ -17,43 +17,63 @@ const (
 	connectGrace = 100 * time.Millisecond // nor without one
 )
 
+// Webhooks that are known to be slow often begin together, when the attempts
+// before have timed out together, and on new connections. They begin a few at a
+// time, so that the others do not feel it: a hundred in a quarter of a second.
+const (
+	slowYoungPerCPU  = 4
+	slowConnectGrace = 20 * time.Millisecond
+)
+
 // crew makes attempts, in the order in which they are given to it. All attempts
 // of the dispatcher's slots may run at once, if their receivers take their time;
 // as long as they do not, a few at a time are faster.
 type crew struct {
-	do  func(*flight)
-	max int // young ones
+	do func(*flight)
 
-	mu      sync.Mutex
+	mu    sync.Mutex
+	lines [2]line     // of others, and of webhooks known to be slow
+	timer *time.Timer // to look again, while somebody waits
+}
+
+// line is where attempts wait for their turn.
+type line struct {
+	max     int // young ones
+	grace   time.Duration
 	waiting []*flight // from next on
 	next    int
-	young   []*flight   // that run, and keep others waiting
-	timer   *time.Timer // to look again, while others wait
+	young   []*flight // that run, and keep others waiting
 }
 
 func newCrew(do func(*flight)) *crew {
-	return &crew{do: do, max: youngPerCPU * runtime.GOMAXPROCS(0)}
+	n := runtime.GOMAXPROCS(0)
+	return &crew{do: do, lines: [2]line{{max: youngPerCPU * n, grace: connectGrace}, {max: slowYoungPerCPU * n, grace: slowConnectGrace}}}
+}
+
+func (c *crew) line(f *flight) *line {
+	if f.kind == slow {
+		return &c.lines[1]
+	}
+	return &c.lines[0]
 }
 
 // give has attempts made.
 func (c *crew) give(flights []*flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waiting = append(c.waiting, flights...)
+	for _, f := range flights {
+		l := c.line(f)
+		l.waiting = append(l.waiting, f)
+	}
 	c.hire()
 }
 
-// hire starts goroutines for what waits, as far as there is room; the lock is
-// held.
+// hire starts goroutines for those whose turn it is; the lock is held.
 func (c *crew) hire() {
-	for {
-		f := c.take()
-		if f == nil {
-			break
-		}
+	for f := c.take(); f != nil; f = c.take() {
 		go c.work(f)
 	}
-	if c.next < len(c.waiting) && c.timer == nil {
+	if c.timer == nil && slices.ContainsFunc(c.lines[:], line.anyWaiting) {
 		c.timer = time.AfterFunc(grownUp/2, c.look)
 	}
 }
@@ -61,23 +81,32 @@ func (c *crew) hire() {
 // take returns the next attempt, or nil if there is none that may begin; the lock is
 // held.
 func (c *crew) take() *flight {
-	if c.next == len(c.waiting) {
+	if f := c.lines[0].take(); f != nil {
+		return f
+	}
+	return c.lines[1].take()
+}
+
+func (l line) anyWaiting() bool { return l.next < len(l.waiting) }
+
+func (l *line) take() *flight {
+	if !l.anyWaiting() {
 		return nil
 	}
-	if len(c.young) >= c.max {
-		now := time.Now().UnixNano()
-		c.young = slices.DeleteFunc(c.young, func(f *flight) bool { return f.grows.Load() <= now })
-		if len(c.young) >= c.max {
+	now := time.Now()
+	if len(l.young) >= l.max {
+		l.young = slices.DeleteFunc(l.young, func(f *flight) bool { return f.grows.Load() <= now.UnixNano() })
+		if len(l.young) >= l.max {
 			return nil
 		}
 	}
-	f := c.waiting[c.next]
-	c.waiting[c.next] = nil
-	if c.next++; c.next == len(c.waiting) {
-		c.waiting, c.next = c.waiting[:0], 0
+	f := l.waiting[l.next]
+	l.waiting[l.next] = nil
+	if l.next++; l.next == len(l.waiting) {
+		l.waiting, l.next = l.waiting[:0], 0
 	}
-	f.grows.Store(time.Now().Add(connectGrace).UnixNano())
-	c.young = append(c.young, f)
+	f.grows.Store(now.Add(l.grace).UnixNano())
+	l.young = append(l.young, f)
 	return f
 }
 
@@ -94,8 +123,9 @@ func (c *crew) work(f *flight) {
 	for f != nil {
 		c.do(f)
 		c.mu.Lock()
-		if i := slices.Index(c.young, f); i >= 0 {
-			c.young = slices.Delete(c.young, i, i+1)
+		l := c.line(f)
+		if i := slices.Index(l.young, f); i >= 0 {
+			l.young = slices.Delete(l.young, i, i+1)
 		}
 		f = c.take()
 		c.mu.Unlock()

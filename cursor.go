@@ -18,7 +18,9 @@ const (
 	MaxPageSize     = 200
 )
 
-// Page is one page of a list, newest first.
+// Page is one page of a list, newest first. A store that has looked at many
+// records which a filter leaves out may give back fewer items than the limit, or
+// none, and a Next to go on from.
 type Page[T any] struct {
 	Items []T
 
@@ -57,6 +59,10 @@ type AttemptQuery struct {
 	DeliveryID uuid.UUID // only this delivery's
 	Outcome    Outcome   // only this outcome; empty means any
 	EventType  EventType // only this type; empty means any
+
+	// StatusClass is the first digit of the answers' status codes, 1 to 5;
+	// zero means any, no answer included.
+	StatusClass int
 
 	Since  time.Time // started at or after; zero means no bound
 	Before time.Time // started before; zero means no bound
@@ -182,6 +188,9 @@ func checkQuery(q Query) error {
 	case AttemptQuery:
 		since, before = r.Since, r.Before
 		checkID(&faults, "event_type", string(r.EventType), false)
+		if r.StatusClass < 0 || r.StatusClass > 5 {
+			faults.add("status_class", "must be between 1 and 5, or 0 for all")
+		}
 		checkEnum(&faults, "outcome", r.Outcome, OutcomeSucceeded, OutcomeFailed, OutcomeInterrupted, OutcomeLate)
 	}
 	checkTime(&faults, "since", since)

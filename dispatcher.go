@@ -79,6 +79,10 @@ type DispatcherConfig struct {
 	// negative is an error.
 	NotifyTimeout time.Duration
 
+	// Retention is how long what is finished is kept. Defaults to 30 days for
+	// everything.
+	Retention Retention
+
 	// UserAgent is sent with every request. Defaults to "posthorn-webhook/1".
 	UserAgent string
 
@@ -112,8 +116,8 @@ type Dispatcher struct {
 	told  chan struct{} // there may be a notice
 	heard atomic.Bool   // the store tells of new work by itself
 
-	nextSweep, nextSettle time.Time // of Run's loop only
-	pace                  struct {
+	nextSweep, nextSettle, claimedAt time.Time // of Run's loop only
+	pace                             struct {
 		sync.Mutex
 		nextDue time.Time
 		watched time.Time // since when a commit is looked for
@@ -161,6 +165,7 @@ func (cfg *DispatcherConfig) complete() error {
 	if cfg.LeaseFor < cfg.AttemptTimeout+min(cfg.AttemptTimeout, time.Second) {
 		faults.add("lease_for", "must exceed attempt_timeout by as much again, or by 1 s if that is less")
 	}
+	cfg.Retention.complete()
 	if cfg.Slots < 0 {
 		faults.add("slots", "must not be negative")
 	}
@@ -225,6 +230,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		var helpers sync.WaitGroup
 		helpers.Go(func() { d.noticeLoop(ctx) })
 		helpers.Go(func() { d.listenLoop(ctx) })
+		helpers.Go(func() { d.retentionLoop(ctx) })
 		helpers.Wait()
 	}()
 	d.slots.open(base)
@@ -397,6 +403,7 @@ func (d *Dispatcher) abort(webhookID uuid.UUID) { d.slots.abort(webhookID, errAb
 func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams, clock Clock) (InsertResult, error) {
 	type key struct{ event, webhook uuid.UUID }
 	taken := map[key]*flight{}
+	refused := map[uuid.UUID]struct{}{}
 	defer func() { // whatever becomes of the insert, a panic included
 		for _, f := range taken {
 			if f != nil {
@@ -411,6 +418,9 @@ func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams,
 		k := key{event, webhook}
 		if taken[k] == nil {
 			taken[k] = d.slots.take(webhook, organization, leaseEnd)
+		}
+		if taken[k] == nil {
+			refused[webhook] = struct{}{}
 		}
 		return taken[k] != nil
 	}}
@@ -428,12 +438,10 @@ func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams,
 		}
 	}
 	d.start(flights)
-	deliveries := 0
-	for _, e := range r.Events {
-		deliveries += e.Deliveries
-	}
-	if deliveries > len(flights) {
-		d.Wake()
+	for id := range refused {
+		if d.slots.keptBack(id) {
+			d.Wake()
+		}
 	}
 	return r, nil
 }

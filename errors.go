@@ -23,6 +23,11 @@ var (
 	// under the token that was given.
 	ErrLeaseLost = errors.New("webhook: lease lost")
 
+	// ErrOutcomeUnknown says that the answer to a commit was lost, and that the
+	// store could not find out whether it took effect. What was published with
+	// an idempotency key can safely be published again.
+	ErrOutcomeUnknown = errors.New("webhook: outcome unknown")
+
 	// ErrInvalidCursor says that a page cursor is malformed or belongs to
 	// another query.
 	ErrInvalidCursor = errors.New("webhook: invalid cursor")

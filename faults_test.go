@@ -289,3 +289,32 @@ func TestDeleteCanBeContinued(t *testing.T) {
 		stop()
 	})
 }
+
+// A dispatcher whose store was away for longer than a lease records what it has
+// done before it would take it for interrupted, and so repeats nothing.
+func TestOutageLongerThanALease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, s := hookedRig(t, webhook.DispatcherConfig{})
+		r.register(t, rigAdmin, "healthy.example", rigRoom, healthy)
+		back := time.Now().Add(2 * time.Minute)
+		until := func(end time.Time) *func(context.Context) error {
+			away := func(context.Context) error {
+				if time.Now().Before(end) {
+					return errStore
+				}
+				return nil
+			}
+			return &away
+		}
+		stop := r.run(t)
+		s.settle.Store(until(back))
+		s.finish.Store(until(back.Add(10 * time.Second)))
+		r.publish(t, "acme", rigRoom, 30)
+		pass(10 * time.Minute)
+		stop()
+		require.Len(t, r.times("healthy.example", back), 30)
+		require.Equal(t, map[webhook.DeliveryState]int{webhook.DeliverySucceeded: 30}, r.states(t, rigAdmin))
+		require.Len(t, r.attempts(t, rigAdmin), 30)
+	})
+}

@@ -7,13 +7,14 @@ import (
 )
 
 // recordLinger lets outcomes gather, so that the store writes many at a time.
-const recordLinger = 2 * time.Millisecond
+const recordLinger = 10 * time.Millisecond
 
 // landing is what became of a flight: an attempt to record, or a claim to give
 // back because no attempt was made.
 type landing struct {
 	finished *FinishedAttempt
 	released *ReleasedClaim
+	unopened bool // released because the secret did not open
 	verdict  verdict
 }
 
@@ -22,6 +23,7 @@ type ledger struct {
 	mu       sync.Mutex
 	waiting  []landing
 	writing  int
+	overdue  int // of the waiting and the writing: the store has refused something since they came
 	isOpen   bool
 	added    chan struct{}
 	closing  chan struct{}
@@ -94,7 +96,23 @@ func (l *ledger) next() []landing {
 func (l *ledger) written() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.overdue = max(0, l.overdue-l.writing)
 	l.writing = 0
+}
+
+// refused notes that the store did not take what is being written.
+func (l *ledger) refused() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.overdue = l.writing + len(l.waiting)
+}
+
+// late reports whether something waits for a store that has refused it. Its
+// lease may be over when the store is back.
+func (l *ledger) late() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.overdue > 0
 }
 
 // recordLoop is Run's: it records landings until the ledger is closed and
@@ -126,6 +144,7 @@ func (d *Dispatcher) recordWithRetry(ctx context.Context, batch []landing) {
 			d.log.Error("webhook: outcomes could not be recorded before the shutdown; their leases will run out", "outcomes", len(batch))
 			return
 		}
+		d.ledger.refused()
 		wait := retry.NextBackOff()
 		d.log.Warn("webhook: outcomes could not be recorded; trying again", "outcomes", len(batch), "error", err, "wait", wait)
 		sleep(ctx, wait)
@@ -145,7 +164,7 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 	defer cancel()
 	finish := FinishParams{Now: storedTime(d.clock.Now())}
 	release := ReleaseParams{Now: finish.Now}
-	exhausted := false
+	exhausted, unopened := false, 0
 	for _, l := range batch {
 		if l.finished != nil {
 			finish.Outcomes = append(finish.Outcomes, *l.finished)
@@ -153,6 +172,9 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 		}
 		if l.released != nil {
 			release.Claims = append(release.Claims, *l.released)
+			if l.unopened {
+				unopened++
+			}
 		}
 	}
 	if len(finish.Outcomes) > 0 {
@@ -179,7 +201,7 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 		if _, err := d.store.Release(storeCtx, release); err != nil {
 			return err
 		}
-		call.Released = len(release.Claims)
+		call.Released, call.Unopened = len(release.Claims), unopened
 	}
 	return nil
 }

@@ -118,26 +118,23 @@ func NewManager(s ManagerStore, cfg ManagerConfig) (*Manager, error) {
 
 // mayChange returns the scope of an actor who may do everything.
 func mayChange(a Actor) (Scope, error) {
-	if a.OrganizationID == "" || a.Role != RoleOwner && a.Role != RoleAdmin {
+	s, contents, err := mayRead(a)
+	if err == nil && !contents {
 		return Scope{}, ErrForbidden
 	}
-	return Scope{a.OrganizationID}, nil
+	return s, err
 }
 
 // mayRead returns the scope of an actor who may read, and whether that includes
 // payloads and answers.
 func mayRead(a Actor) (s Scope, contents bool, err error) {
-	if a.OrganizationID == "" {
+	contents = a.Role == RoleOwner || a.Role == RoleAdmin
+	if a.OrganizationID == "" || !contents && a.Role != RoleViewer {
 		return Scope{}, false, ErrForbidden
 	}
-	switch a.Role {
-	case RoleOwner, RoleAdmin:
-		return Scope{a.OrganizationID}, true, nil
-	case RoleViewer:
-		return Scope{a.OrganizationID}, false, nil
-	default:
-		return Scope{}, false, ErrForbidden
-	}
+	var faults ValidationErrors
+	checkID(&faults, "organization_id", a.OrganizationID, true)
+	return Scope{a.OrganizationID}, contents, faults.err()
 }
 
 func (m *Manager) now() time.Time { return storedTime(m.clock.Now()) }
@@ -159,7 +156,6 @@ func (m *Manager) Create(ctx context.Context, a Actor, in WebhookInput) (Webhook
 		return Webhook{}, Secret{}, err
 	}
 	in, faults, endpointErr := checkWebhook(in, m.catalog, m.allowed)
-	checkID(&faults, "organization_id", a.OrganizationID, true)
 	checkID(&faults, "actor_id", a.ID, false)
 	if err := refusal(faults, endpointErr); err != nil {
 		return Webhook{}, Secret{}, err

@@ -175,6 +175,26 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// An organization that cannot be is refused before anything is asked for it:
+// databases differ in what they say to such texts.
+func TestImpossibleOrganizations(t *testing.T) {
+	t.Parallel()
+	for name, organization := range map[string]string{"NUL": "ac\x00me", "BadUTF8": "acme\xff", "Long": strings.Repeat("a", webhook.MaxIDBytes+1)} {
+		for i, c := range managerCalls {
+			t.Run(fmt.Sprintf("%s/%s%d", name, c.method, i), func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t)
+				spy := s.spy(t)
+				_, err := c.call(t.Context(), s.manager, adminOf(organization), s.targets)
+				var fault webhook.ValidationError
+				require.ErrorAs(t, err, &fault)
+				require.Equal(t, "organization_id", fault.Field)
+				require.Empty(t, spy.seen())
+			})
+		}
+	}
+}
+
 // What an organization does not have is not found, whether or not another one
 // has it.
 func TestForeignRecordsAreNotFound(t *testing.T) {

@@ -85,7 +85,7 @@ func NewPublisher(w EventWriter, cfg PublisherConfig) (*Publisher, error) {
 // Publish stores an event with one delivery for each webhook of its
 // organization that is subscribed to it. When it returns nil they are as
 // durable as the store is; when it returns an error nothing was stored, unless
-// the context ended during the call.
+// the context ended during the call or the error is ErrOutcomeUnknown.
 //
 // Calls that come at the same time share a transaction; each has its own
 // result, and none waits for others to come.
@@ -139,8 +139,8 @@ func (p *Publisher) publish(
 // PublishTx stores an event inside a transaction of the host: it is delivered if
 // and only if the transaction commits. w is what WithTx returned of sqlstore, or
 // Begin of memstore. Errors are those of Publish. ErrConflict, ValidationErrors and
-// duplicates leave the transaction as it was; after any other error, and if ctx
-// has ended, roll it back: a part of the event may be in it.
+// duplicates leave the transaction as it was. After any other error nothing of the
+// event can be committed, on PostgreSQL nor anything else of the transaction.
 //
 // Nobody tells the dispatcher of a commit: that of this process looks for the
 // event for about a second, and then as often as for other processes' events. A

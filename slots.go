@@ -31,9 +31,12 @@ type slots struct {
 	base          context.Context //nolint:containedctx // of flights that are handed off, while Run runs
 	drained       chan struct{}   // closed when nothing is in flight and nothing will be
 	inFlight      int
-	unproven      int // of those in flight, the ones of webhooks that nothing was known of
-	slow          int // and of webhooks known to be slow
-	offered       int // to the claim that is under way, of which nobody knows yet what it takes
+	unproven      int  // of those in flight, the ones of webhooks that nothing was known of
+	slow          int  // and of webhooks known to be slow
+	landed        int  // since the last claim
+	awaited       int  // of those that were in flight then
+	lingers       bool // somebody waits until half of these have landed
+	offered       int  // to the claim that is under way, of which nobody knows yet what it takes
 	lanes         map[uuid.UUID]*lane
 	organizations map[string]int // in flight
 }
@@ -242,6 +245,7 @@ func (s *slots) register(ctx context.Context, claims []Claim, p ClaimParams, lea
 		out[i].claim = c
 		taken[c.WebhookID]++
 	}
+	s.landed, s.awaited = 0, s.inFlight
 	for id, n := range taken {
 		room, listed := p.Caps[id]
 		if !listed {
@@ -278,6 +282,21 @@ func (s *slots) take(webhookID uuid.UUID, organization string, leaseEnd time.Tim
 		return nil
 	}
 	return s.add(s.base, webhookID, organization, leaseEnd)
+}
+
+// keptBack notes that a delivery of a webhook that take refused is in the store
+// now. It reports whether a claim could take it; otherwise the end of an attempt
+// says when. An endpoint that hangs so costs no claims, however much is published
+// for it.
+func (s *slots) keptBack(webhookID uuid.UUID) (claim bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[webhookID]
+	if l == nil || s.room(l, time.Now()) > 0 {
+		return true
+	}
+	l.more = true
+	return false
 }
 
 func (s *slots) add(ctx context.Context, webhookID uuid.UUID, organization string, leaseEnd time.Time) *flight {
@@ -331,11 +350,13 @@ func (s *slots) done(f *flight, v verdict) (wanted bool) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	l := s.lanes[f.webhookID]
-	wanted = l.more || s.inFlight >= s.max || s.max-s.inFlight == s.half()-1 || f.kind == slow || f.kind == unproven && s.unprovenRoom() <= 0
+	wanted = l.more || s.inFlight >= s.max || f.kind == slow || f.kind == unproven && s.unprovenRoom() <= 0
 	l.more = false
 	l.flights = slices.DeleteFunc(l.flights, func(o *flight) bool { return o == f })
 	l.lastUsed = now
 	s.count(f, -1)
+	s.landed++
+	wanted = wanted || s.lingers && 2*s.landed >= s.awaited
 	if s.organizations[f.organization]--; s.organizations[f.organization] == 0 {
 		delete(s.organizations, f.organization)
 	}
@@ -368,6 +389,21 @@ func (s *slots) free() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.max - s.inFlight
+}
+
+// linger reports whether, since the last claim, half of what was in flight then has
+// ended. Until endLinger, done says when.
+func (s *slots) linger() (over bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lingers = 2*s.landed < s.awaited
+	return !s.lingers
+}
+
+func (s *slots) endLinger() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lingers = false
 }
 
 // open lets deliveries be handed off, their attempts bounded by ctx.

@@ -49,7 +49,8 @@ import (
 // idempotency key. With Lease, rows whose webhook Lease.Take accepts are
 // inserted leased and come back as claims. InsertEventsTx does the same inside
 // the host's transaction, refuses Lease, and neither retries nor spoils the
-// transaction when an event is a duplicate or fails.
+// transaction when an event is a duplicate or refused. After an error nothing of
+// the call can be committed.
 //
 // S8. Within an organization an idempotency key is stored once, also under
 // concurrent inserts and within one call. A further event with it is not
@@ -97,7 +98,8 @@ import (
 // Resume leaves held deliveries held; with Resume, which an active webhook takes
 // too, they become pending, due when they were, or at Now if that has passed.
 //
-// S15. Lists are newest first, in pages of at most the query's limit, with
+// S15. Lists are newest first, in pages of at most the query's limit, and of
+// fewer only at the end or if a filter has left out hundreds of records, with
 // cursors bound to scope and query ([StartOf], [NextCursor]). Any other cursor
 // is ErrInvalidCursor. Records that come or go meanwhile make no other record
 // appear twice or go missing.

@@ -28,6 +28,7 @@ type Tracer interface {
 	Recorded(ctx context.Context, d RecordCall)       // outcomes have been written
 	Settled(ctx context.Context, d SettleCall)        // leases that ran out have been dealt with
 	NoticePassedOn(ctx context.Context, d NoticeCall) // the Notifier has been called
+	Purged(ctx context.Context, d PurgeCall)          // what was old has been deleted, perhaps nothing
 }
 
 // AttemptStarted describes an attempt that begins.
@@ -69,6 +70,7 @@ type ClaimCall struct {
 type RecordCall struct {
 	Finished, Released int
 	Lost               int // of those finished, the ones whose lease had been lost
+	Unopened           int // of those released, the ones whose secret did not open
 	Duration           time.Duration
 	Err                error
 }
@@ -84,6 +86,13 @@ type SettleCall struct {
 type NoticeCall struct {
 	Notice   Notice
 	Attempt  int // from 1
+	Duration time.Duration
+	Err      error
+}
+
+// PurgeCall describes a batch of retention.
+type PurgeCall struct {
+	Result   PurgeResult
 	Duration time.Duration
 	Err      error
 }
@@ -111,6 +120,9 @@ func (NopTracer) Settled(context.Context, SettleCall) {}
 
 // NoticePassedOn does nothing.
 func (NopTracer) NoticePassedOn(context.Context, NoticeCall) {}
+
+// Purged does nothing.
+func (NopTracer) Purged(context.Context, PurgeCall) {}
 
 // safeTracer keeps the panics of a host's tracer from doing harm.
 type safeTracer struct {
@@ -179,4 +191,9 @@ func (t safeTracer) Settled(ctx context.Context, d SettleCall) {
 func (t safeTracer) NoticePassedOn(ctx context.Context, d NoticeCall) {
 	defer t.contain()
 	t.tracer.NoticePassedOn(ctx, d)
+}
+
+func (t safeTracer) Purged(ctx context.Context, d PurgeCall) {
+	defer t.contain()
+	t.tracer.Purged(ctx, d)
 }

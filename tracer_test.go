@@ -74,6 +74,10 @@ func (r *recordingTracer) NoticePassedOn(_ context.Context, d webhook.NoticeCall
 	r.told("notice %d %v", d.Notice.Deliveries, d.Err)
 }
 
+func (r *recordingTracer) Purged(_ context.Context, d webhook.PurgeCall) {
+	r.told("purged %d, %v", d.Result.Deliveries, d.Err)
+}
+
 func TestTracerIsToldOfEverything(t *testing.T) {
 	t.Parallel()
 	var tr recordingTracer

@@ -110,7 +110,9 @@ func NewHTTPClient(cfg TransportConfig) (*http.Client, error) {
 	if slots == 0 {
 		slots = defaultSlots
 	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	// Coming back to a receiver, after a timeout has cost the connection, saves most
+	// of the handshake's work on both sides.
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(slots)}
 	if cfg.RootCAs != nil {
 		tlsConfig.RootCAs = cfg.RootCAs.Clone()
 	}

@@ -138,7 +138,7 @@ func (b *bench) runDrain(ctx context.Context, targets []target) (run drainRun, e
 	}
 	done := newProgress(n)
 	began := time.Now()
-	s, err := b.startSender(ctx, db.store, done)
+	s, err := b.startSender(ctx, db.store, done, webhook.Retention{})
 	if err != nil {
 		return run, err
 	}

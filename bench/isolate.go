@@ -119,7 +119,7 @@ func (b *bench) newStage(ctx context.Context, hanging int) (_ *stage, err error)
 		return nil, err
 	}
 	runtime.GC()
-	if s.sender, err = b.startSender(ctx, s.db.store, nil); err != nil {
+	if s.sender, err = b.startSender(ctx, s.db.store, nil, webhook.Retention{}); err != nil {
 		return nil, err
 	}
 	s.publisher, err = webhook.NewPublisher(s.db.store, webhook.PublisherConfig{Dispatcher: s.sender.dispatcher})

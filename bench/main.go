@@ -4,6 +4,7 @@
 //	go run ./bench -scenario limit
 //	go run ./bench -scenario drain -store postgres -peer river
 //	go run ./bench -scenario isolate -store postgres -quick
+//	go run ./bench -scenario claim -store postgres -quick
 //
 // It prints a table, and then a line "ratio NAME VALUE" for each figure. The
 // README in its folder says what they mean.
@@ -52,6 +53,8 @@ type options struct {
 	organizations int
 	quick         bool
 	profile       string
+	plans         bool
+	rate          int
 }
 
 // The names that the command line knows.
@@ -87,7 +90,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(errOut)
-	flags.StringVar(&o.scenario, "scenario", "", "limit, drain or isolate")
+	flags.StringVar(&o.scenario, "scenario", "", "limit, drain, isolate, claim, log, delete or soak")
 	flags.StringVar(&o.store, "store", storeMem, "postgres, mariadb, sqlite or mem")
 	flags.StringVar(&o.dsn, "dsn", "", "the server, as an administrator; for sqlite a folder (defaults: see README)")
 	flags.StringVar(&o.peer, "peer", peerNone, "river or none; river needs -store postgres")
@@ -95,6 +98,8 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	flags.BoolVar(&o.quick, "quick", false, "smaller, in under two minutes")
 	rounds := flags.Int("rounds", 0, "rounds, of which the medians are printed (default 3; isolate -quick: 1)")
 	flags.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the last dispatcher's run")
+	flags.BoolVar(&o.plans, "plans", false, "print the plans of the scenarios claim and log; needs -store postgres and a superuser")
+	flags.IntVar(&o.rate, "rate", 0, "deliveries a second of a soak (default half of a drain's)")
 	deliveries := flags.Int("deliveries", 0, "deliveries of a drain (default 100000, with -quick 20000)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -122,12 +127,12 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 // run starts the receiver and runs the scenario.
 func (b *bench) run(ctx context.Context) (r *report, err error) {
 	scenarios := map[string]func(context.Context) (*report, error){
-		"limit": b.limit, "drain": b.drain, "isolate": b.isolate,
+		"limit": b.limit, "drain": b.drain, "isolate": b.isolate, "claim": b.claim, "log": b.logPages, "delete": b.deletion, "soak": b.soak,
 	}
 	scenario, ok := scenarios[b.scenario]
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("-scenario is %q; it must be limit, drain or isolate", b.scenario)
+		return nil, fmt.Errorf("-scenario is %q; it must be limit, drain, isolate, claim, log, delete or soak", b.scenario)
 	case !slices.Contains([]string{storeMem, storePostgres, storeMariaDB, storeSQLite}, b.store):
 		return nil, fmt.Errorf("-store is %q; it must be postgres, mariadb, sqlite or mem", b.store)
 	case !slices.Contains([]string{peerNone, peerRiver}, b.peer):

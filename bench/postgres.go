@@ -4,9 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/posthorn/webhook"
 )
 
 const defaultPostgres = "postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable"
@@ -94,7 +100,7 @@ func (d *postgresDatabase) drop(ctx context.Context) error {
 }
 
 // openPostgres creates a database with a store in it.
-func openPostgres(ctx context.Context, dsn string) (_ *database, err error) {
+func openPostgres(ctx context.Context, dsn string, plans bool) (_ *database, err error) {
 	d, err := createPostgres(ctx, dsn)
 	if err != nil {
 		return nil, err
@@ -115,8 +121,68 @@ func openPostgres(ctx context.Context, dsn string) (_ *database, err error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &database{
+	out := &database{
 		store: store, about: d.about, cpu: d.cpu,
 		close: func() error { return errors.Join(db.Close(), d.drop(ctx)) },
-	}, nil
+		fill:  d.fill,
+		sizes: func(ctx context.Context) (s tableSizes, err error) {
+			err = db.QueryRowContext(ctx, `SELECT sum(pg_table_size(oid)), sum(pg_indexes_size(oid)), (SELECT count(*) FROM posthorn_queue)
+				FROM pg_class WHERE relkind = 'r' AND relname LIKE 'posthorn\_%'`).Scan(&s.tables, &s.indexes, &s.queue)
+			return s, err
+		},
+		vacuum: func(ctx context.Context) error {
+			_, err := db.ExecContext(ctx, "VACUUM")
+			return err
+		},
+	}
+	if plans {
+		out.explain = d.explain
+	}
+	return out, nil
+}
+
+// fill copies rows into a table.
+func (d *postgresDatabase) fill(ctx context.Context, t table) error {
+	config, err := d.config()
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	next, stop := iter.Pull(t.rows)
+	defer stop()
+	_, err = conn.CopyFrom(ctx, pgx.Identifier{t.name}, t.columns, pgx.CopyFromFunc(func() ([]any, error) {
+		row, ok := next()
+		if !ok {
+			return nil, nil
+		}
+		return row, nil
+	}))
+	return errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
+}
+
+// explain does something with a store, and returns how the server has done it.
+func (d *postgresDatabase) explain(ctx context.Context, do func(webhook.Store) error) (plans string, err error) {
+	config, err := d.config()
+	if err != nil {
+		return "", err
+	}
+	maps.Copy(config.RuntimeParams, map[string]string{
+		"session_preload_libraries": "auto_explain", "auto_explain.log_min_duration": "0", "client_min_messages": "log",
+		"auto_explain.log_analyze": "on", "auto_explain.log_buffers": "on", "auto_explain.log_timing": "off",
+	})
+	var said []string
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { said = append(said, n.Message) }
+	db := stdlib.OpenDB(*config)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	db.SetMaxOpenConns(1)
+	store, err := newSQLStore(ctx, db, storePostgres)
+	if err != nil {
+		return "", err
+	}
+	said = nil
+	err = do(store)
+	return strings.Join(said, "\n\n"), err
 }

@@ -20,13 +20,13 @@ type sender struct {
 }
 
 // startSender runs a dispatcher on a store, with the library's defaults.
-func (b *bench) startSender(ctx context.Context, store webhook.Store, tracer webhook.Tracer) (*sender, error) {
+func (b *bench) startSender(ctx context.Context, store webhook.Store, tracer webhook.Tracer, kept webhook.Retention) (*sender, error) {
 	client, err := b.newClient(0)
 	if err != nil {
 		return nil, err
 	}
 	d, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{
-		HTTPDoer: client, Tracer: tracer,
+		HTTPDoer: client, Tracer: tracer, Retention: kept,
 		Logger:          b.warnings,
 		ShutdownTimeout: 50 * time.Millisecond,
 	})

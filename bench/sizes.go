@@ -15,6 +15,19 @@ type sizes struct {
 	deliveries int
 	peerSweep  int // jobs of each short run in search of the peer's best settings
 
+	claimed int // deliveries that the scenario claim claims from
+	future  int // others that are due tomorrow
+	backlog int // or are before them, of one webhook
+
+	logged       int // attempts of the scenario log
+	loggedSQLite int
+
+	pending int // deliveries of the webhook that the scenario delete deletes
+
+	soakFor       time.Duration
+	soakWindow    time.Duration // a line of its table
+	soakRetention time.Duration
+
 	isolateRounds int
 	healthy       int           // webhooks that answer
 	hanging       []int         // webhooks that do not, in each case
@@ -34,6 +47,15 @@ func fullSizes() sizes {
 		webhooks:      100,
 		deliveries:    100_000,
 		peerSweep:     10_000,
+		claimed:       20_000,
+		future:        1_000_000,
+		backlog:       500_000,
+		logged:        10_000_000,
+		loggedSQLite:  1_000_000,
+		pending:       100_000,
+		soakFor:       5 * time.Minute,
+		soakWindow:    15 * time.Second,
+		soakRetention: time.Minute,
 		isolateRounds: 3,
 		healthy:       99,
 		hanging:       []int{1, 16, 100},
@@ -51,6 +73,10 @@ func quickSizes() sizes {
 	s.warmUp = 300 * time.Millisecond
 	s.deliveries = 20_000
 	s.peerSweep = 5_000 // more than are ever fetched at once
+	s.logged, s.loggedSQLite = 1_000_000, 100_000
+	s.future, s.backlog = 100_000, 50_000
+	s.pending = 20_000
+	s.soakFor, s.soakWindow, s.soakRetention = 40*time.Second, 4*time.Second, 8*time.Second
 	s.isolateRounds = 1
 	s.isolateFor = 20 * time.Second // more than one timeout
 	return s

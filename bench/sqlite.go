@@ -8,7 +8,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/google/uuid"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
@@ -39,6 +41,34 @@ func openSQLite(ctx context.Context, parent string) (_ *database, err error) {
 		return nil, err
 	}
 	opened.about = "SQLite " + version + ", WAL, synchronous FULL; its CPU time is the sender's"
+	opened.fill = func(ctx context.Context, t table) error { return fillSQLite(ctx, db, t) }
 	opened.store, err = newSQLStore(ctx, db, storeSQLite)
 	return opened, err
+}
+
+// fillSQLite inserts rows into a table, in one transaction.
+func fillSQLite(ctx context.Context, db *sql.DB, t table) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	//nolint:gosec // tables and columns of our own
+	insert, err := tx.PrepareContext(ctx, "INSERT INTO "+t.name+" ("+strings.Join(t.columns, ", ")+
+		") VALUES (?"+strings.Repeat(", ?", len(t.columns)-1)+")")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = insert.Close() }()
+	for row := range t.rows {
+		for i, v := range row {
+			if id, ok := v.(uuid.UUID); ok {
+				row[i] = id[:]
+			}
+		}
+		if _, err := insert.ExecContext(ctx, row...); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
 }

@@ -17,6 +17,11 @@ type database struct {
 	about string   // version and durability of the server
 	cpu   cpuClock // nil if the store works inside this process
 	close func() error
+
+	fill    func(context.Context, table) error                                         // nil if nobody has written it
+	sizes   func(context.Context) (tableSizes, error)                                  // likewise
+	vacuum  func(context.Context) error                                                // nil if there is nothing like it
+	explain func(context.Context, func(webhook.Store) error) (plans string, err error) // nil unless asked for
 }
 
 const (
@@ -36,7 +41,7 @@ const (
 func (b *bench) openDatabase(ctx context.Context) (*database, error) {
 	switch b.store {
 	case storePostgres:
-		return openPostgres(ctx, b.dsn)
+		return openPostgres(ctx, b.dsn, b.plans)
 	case storeMariaDB:
 		return openMariaDB(ctx, b.dsn)
 	case storeSQLite:

@@ -82,6 +82,7 @@ func (s *Store) Attempts(ctx context.Context, scope webhook.Scope, q webhook.Att
 		return (q.WebhookID == uuid.UUID{} || a.WebhookID == q.WebhookID) &&
 			(q.Outcome == "" || a.Outcome == q.Outcome) &&
 			(q.EventType == "" || a.EventType == q.EventType) &&
+			(q.StatusClass == 0 || a.StatusCode/100 == q.StatusClass) &&
 			within(a.StartedAt, q.Since, q.Before)
 	}
 	return page(list, scope, q, keep, (*attempt).view)

@@ -118,7 +118,7 @@ func (k *claiming) promote(ctx context.Context) (int, error) {
 	for _, id := range ids {
 		x.add().id("id", id)
 	}
-	return k.updateRows(ctx, "{queue}", "id uuid", x, "t.delivery_id = x.id", []string{"phase = 0"})
+	return k.updateRows(ctx, "queue", "id uuid", x, "{key t.delivery_id = x.id}", []string{"phase = 0"})
 }
 
 // scan asks the queue which webhooks have ready rows: one look into the index
@@ -147,7 +147,7 @@ func (k *claiming) scan(ctx context.Context) error {
 		err := scan(&f.id, &f.organization, &active)
 		f.active = active == 1
 		return err
-	}, ready+"select w.id, w.organization_id, case when w.deleted_at is null then w.active else 0 end from "+from+" join {webhooks} w on w.id = r.id")
+	}, ready+"select w.id, w.organization_id, case when w.deleted_at is null then w.active else 0 end from "+from+" join {webhooks} w on {key w.id = r.id}")
 	if err != nil {
 		return err
 	}
@@ -289,7 +289,7 @@ func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.
 	text, args := k.statement(`with taken as materialized (
 			select x.i, q.delivery_id, q.event_id, q.attempts, w.endpoint_url, w.secret,
 				case when q.epoch < w.held_before then greatest(q.due_at, w.resumed_at) else q.due_at end as due_at
-			from {rows x i int, id uuid, n int} join {webhooks} w on w.id = x.id and w.active = 1 and w.deleted_at is null
+			from {rows x i int, id uuid, n int} join {webhooks} w on {key w.id = x.id} and w.active = 1 and w.deleted_at is null
 			cross join lateral (
 				select q.delivery_id, q.event_id, q.attempts, q.epoch, q.due_at from {queue} q
 				where q.phase = 0 and q.webhook_id = x.id and q.due_at <= ?
@@ -297,10 +297,10 @@ func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.
 				order by q.delivery_id limit x.n for update skip locked) q),
 		leased as (
 			update {queue} t set phase = 2, wake_at = ?, token = ?, claimed_at = ?, attempts = t.attempts + 1, claimed_url = taken.endpoint_url
-			from taken where t.delivery_id = taken.delivery_id)
+			from taken where {key t.delivery_id = taken.delivery_id})
 		select taken.i, taken.delivery_id, taken.event_id, taken.attempts, taken.due_at, taken.endpoint_url, taken.secret,
 			e.event_type, e.test, e.payload
-		from taken join {events} e on e.id = taken.event_id`,
+		from taken join {events} e on {key e.id = taken.event_id}`,
 		[]any{x, k.now.UnixMicro(), k.now.UnixMicro(), until.UnixMicro(), k.d.id(k.token), k.now.UnixMicro()})
 	found, err := k.q.QueryContext(ctx, text, args...)
 	if err != nil {
@@ -315,7 +315,7 @@ func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.
 			return err
 		}
 		if urls[i] == "" {
-			urls[i], secrets[i] = string(url), k.openSecret(secret)
+			urls[i], secrets[i] = string(url), k.openOrLog(secret, want[i].lane.organization, want[i].lane.id)
 		}
 		l := want[i].lane
 		c.WebhookID, c.OrganizationID, c.EndpointURL, c.Secret = l.id, l.organization, urls[i], secrets[i]
@@ -345,7 +345,7 @@ func (k *claiming) takeStepwise(ctx context.Context, want []allotment, until tim
 			events.add().id("id", r.eventID)
 		}
 	}
-	if _, err := k.updateRows(ctx, "{queue}", "id uuid, url text", x, "t.delivery_id = x.id",
+	if _, err := k.updateRows(ctx, "queue", "id uuid, url text", x, "{key t.delivery_id = x.id}",
 		[]string{"phase = 2", "wake_at = ?", "token = ?", "claimed_at = ?", "attempts = t.attempts + 1", "claimed_url = x.url"},
 		until.UnixMicro(), k.d.id(k.token), k.now.UnixMicro()); err != nil {
 		return err
@@ -359,7 +359,7 @@ func (k *claiming) takeStepwise(ctx context.Context, want []allotment, until tim
 	}
 	read, err := query(ctx, k.session, func(scan func(...any) error, e *event) error {
 		return scan(&e.id, &e.organization, &e.kind, &e.test, &e.payload)
-	}, "select e.id, e.organization_id, e.event_type, e.test, e.payload from {rows x id uuid} join {events} e on e.id = x.id", events)
+	}, "select e.id, e.organization_id, e.event_type, e.test, e.payload from {rows x id uuid} join {events} e on {key e.id = x.id}", events)
 	if err != nil {
 		return err
 	}
@@ -371,7 +371,7 @@ func (k *claiming) takeStepwise(ctx context.Context, want []allotment, until tim
 		h, e := k.hooks[r.webhookID], byID[r.eventID]
 		c := webhook.Claim{
 			DeliveryID: r.id, EventID: r.eventID, WebhookID: r.webhookID, Attempt: r.attempts + 1, Token: tokenOf(k.token, r.id),
-			DueAt: r.due, LeasedUntil: until, EndpointURL: h.url, Secret: k.openSecret(h.secret),
+			DueAt: r.due, LeasedUntil: until, EndpointURL: h.url, Secret: k.openOrLog(h.secret, e.organization, h.id),
 		}
 		if r.epoch < h.heldBefore && c.DueAt.Before(h.resumedAt) {
 			c.DueAt = h.resumedAt
@@ -401,7 +401,7 @@ func (k *claiming) readHooks(ctx context.Context, want []allotment) error {
 		h.active = active == 1
 		return err
 	}, `select w.id, case when w.deleted_at is null then w.active else 0 end, w.live_from, w.held_before, w.resumed_at, w.endpoint_url, w.secret
-		from {rows x id uuid} join {webhooks} w on w.id = x.id`, x)
+		from {rows x id uuid} join {webhooks} w on {key w.id = x.id}`, x)
 	for i := range found {
 		h := &found[i]
 		if h.resumedAt.After(k.now) { // by a clock that is ahead: what was held is not due yet
@@ -535,7 +535,7 @@ func (k *claiming) nextWaiting(ctx context.Context) (time.Time, error) {
 	found, err := query(ctx, k.session, func(scan func(...any) error, w *waiting) error {
 		return scan(&w.id, &w.organization, at{&w.at}, &w.active, &w.epoch, &w.from)
 	}, `select q.webhook_id, w.organization_id, q.wake_at, case when w.deleted_at is null then w.active else 0 end, q.epoch, w.live_from
-		from (select webhook_id, wake_at, epoch from {queue} where phase = 1 order by wake_at limit ?) q join {webhooks} w on w.id = q.webhook_id
+		from (select webhook_id, wake_at, epoch from {queue} where phase = 1 order by wake_at limit ?) q join {webhooks} w on {key w.id = q.webhook_id}
 		order by q.wake_at`, waitingLook)
 	if err != nil {
 		return time.Time{}, err

@@ -52,7 +52,7 @@ func (s *Store) Redeliver(ctx context.Context, p webhook.RedeliverParams) (webho
 		return webhook.Delivery{}, err
 	}
 	s.lanes.addOne(out.WebhookID, out.OrganizationID)
-	s.wake()
+	s.wake(everybody)
 	return out, nil
 }
 
@@ -93,7 +93,7 @@ func (s *Store) Recover(ctx context.Context, p webhook.RecoverParams) (webhook.R
 	}
 	if out.Redelivered+out.Released > 0 {
 		s.lanes.addOne(p.WebhookID, p.Scope.OrganizationID)
-		s.wake()
+		s.wake(everybody)
 	}
 	return out, nil
 }
@@ -165,7 +165,7 @@ func (c session) recover(ctx context.Context, p *webhook.RecoverParams) (webhook
 		return out, err
 	}
 	// With the epoch of today it is live; one whose attempt is in flight keeps its lease.
-	_, err = c.updateRows(ctx, "{queue}", "id uuid", release, "t.delivery_id = x.id",
+	_, err = c.updateRows(ctx, "queue", "id uuid", release, "{key t.delivery_id = x.id}",
 		[]string{
 			"wake_at = case when t.phase = 2 then t.wake_at else {max t.due_at, ?} end",
 			"due_at = case when t.phase = 2 then t.due_at else {max t.due_at, ?} end",

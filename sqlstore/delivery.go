@@ -24,7 +24,7 @@ import (
 // before it, is held or cancelled as well.
 const (
 	// openDelivery joins what these expressions read.
-	openDelivery = `left join {queue} q on q.delivery_id = d.id join {webhooks} w on w.id = d.webhook_id`
+	openDelivery = `left join {queue} q on {key q.delivery_id = d.id} join {webhooks} w on {key w.id = d.webhook_id}`
 
 	// live is true of open deliveries that may be attempted.
 	live = `(w.active = 1 and w.deleted_at is null and q.epoch >= w.live_from)`
@@ -48,7 +48,7 @@ const deliveryColumns = `d.id, d.event_id, d.webhook_id, d.organization_id, d.ev
 	d.created_at, ` + shownFinishedAt + `, d.redelivery_of`
 
 // deliveryTables are what deliveryColumns are of.
-const deliveryTables = `{deliveries} d join {events} e on e.id = d.event_id ` + openDelivery
+const deliveryTables = `{deliveries} d join {events} e on {key e.id = d.event_id} ` + openDelivery
 
 func scanDelivery(scan func(...any) error, d *webhook.Delivery) error {
 	var state, test int

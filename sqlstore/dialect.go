@@ -24,6 +24,8 @@ const (
 //	{rows x id uuid, n int}        a table x of the rows that one argument has, see [rows]
 //	{for update}, {skip locked}    row locks, which SQLite does not have or need
 //	{max a, b}                     the greater of two numbers
+//	{key t.id = x.id}              that a join finds rows of t by an index, for those of x
+//	{join queue t}                 a join with rows that a key finds by their primary key, to lock them
 //	{insert} … {or ignore}         an insert that passes over rows which are there
 //
 // Parameters are question marks; Postgres gets them numbered.
@@ -54,6 +56,18 @@ func (d Dialect) expand(shared, prefix string) (out statement) {
 			columns, kinds := columnsOf(list)
 			out.rows = append(out.rows, columns)
 			return d.rowsOf(alias, columns, kinds, func() string { return replace("?") })
+		case name == "key":
+			if d != Postgres {
+				return rest
+			}
+			indexed, of, _ := strings.Cut(rest, " = ")
+			return indexed + " = any(array[" + of + "])" // see planByIndex
+		case name == "join":
+			table, alias, _ := strings.Cut(rest, " ")
+			if d == MySQL { // reads a small table from end to end instead, and waits for whatever is locked in it
+				return "straight_join " + prefix + table + " " + alias + " force index (primary)"
+			}
+			return "cross join " + prefix + table + " " + alias
 		case m == "for update", m == "skip locked":
 			if d == SQLite {
 				return ""

@@ -63,7 +63,7 @@ func (c session) leased(ctx context.Context, ids *rows) (map[uuid.UUID]*leasedRo
 		return map[uuid.UUID]*leasedRow{}, nil
 	}
 	found, err := query(ctx, c, scanLeased, "select "+leasedColumns+` from {rows x id uuid}
-		join {queue} q on q.delivery_id = x.id join {deliveries} d on d.id = x.id join {webhooks} w on w.id = q.webhook_id`, ids)
+		join {queue} q on {key q.delivery_id = x.id} join {deliveries} d on {key d.id = x.id} join {webhooks} w on {key w.id = q.webhook_id}`, ids)
 	out := make(map[uuid.UUID]*leasedRow, len(found))
 	for i := range found {
 		out[found[i].id] = &found[i]
@@ -78,10 +78,10 @@ func (c session) takeOut(ctx context.Context, leases *rows, out map[uuid.UUID]*l
 		return nil
 	}
 	found, err := query(ctx, c, scanTakenOut, `with q as (delete from {queue} q using {rows x id uuid, token uuid, n int}
-			where q.delivery_id = x.id and q.token = x.token and q.attempts = x.n returning q.*)
+			where {key q.delivery_id = x.id} and q.token = x.token and q.attempts = x.n returning q.*)
 		select q.delivery_id, q.event_id, q.webhook_id, d.organization_id, d.event_type, q.test, q.cancelled, q.attempts, q.token,
 			case when w.deleted_at is null then 0 else 1 end, case when w.notified_at is null then 0 else 1 end
-		from q join {deliveries} d on d.id = q.delivery_id join {webhooks} w on w.id = q.webhook_id`, leases)
+		from q join {deliveries} d on {key d.id = q.delivery_id} join {webhooks} w on {key w.id = q.webhook_id}`, leases)
 	for i := range found {
 		out[found[i].id] = &found[i]
 	}
@@ -201,12 +201,12 @@ func (c session) end(ctx context.Context, list []ending, now time.Time) error {
 		}
 	}
 	// Also of a cancellation that came after the rows were read.
-	const fence, fenced = "t.delivery_id = x.id and t.token = x.token and t.cancelled = x.c", "id uuid, token uuid, c int"
-	n, err := c.deleteRows(ctx, "{queue}", fenced, leave, fence)
+	const fence, fenced = "{key t.delivery_id = x.id} and t.token = x.token and t.cancelled = x.c", "id uuid, token uuid, c int"
+	n, err := c.deleteRows(ctx, "queue", fenced, leave, fence)
 	if err != nil {
 		return err
 	}
-	m, err := c.updateRows(ctx, "{queue}", fenced+", due int, e int", retry, fence,
+	m, err := c.updateRows(ctx, "queue", fenced+", due int, e int", retry, fence,
 		[]string{"phase = 1", "due_at = x.due", "wake_at = x.due", "epoch = x.e", "token = null", "claimed_at = null", "claimed_url = null"})
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func (c session) end(ctx context.Context, list []ending, now time.Time) error {
 	if n+m != leave.n+retry.n {
 		return errChanged
 	}
-	if _, err := c.updateRows(ctx, "{deliveries}", "id uuid, n int, s int", finished, "t.id = x.id",
+	if _, err := c.updateRows(ctx, "deliveries", "id uuid, n int, s int", finished, "{key t.id = x.id}",
 		[]string{"state = x.s", "attempts = x.n", "finished_at = ?"}, now.UnixMicro()); err != nil {
 		return err
 	}
@@ -309,8 +309,8 @@ func (c session) completeLate(ctx context.Context, late []webhook.FinishedAttemp
 		x, o := c.d.rows(), &late[i]
 		id := o.Attempt.DeliveryID
 		addAttempt(x, id, &o.Attempt, outcomeLate, tokenOf(o.Token, id))
-		if _, err := c.updateRows(ctx, "{attempts}", attemptColumns, x,
-			"t.delivery_id = x.id and t.number = x.number and t.outcome = 2 and t.token = x.token",
+		if _, err := c.updateRows(ctx, "attempts", attemptColumns, x,
+			"{key t.delivery_id = x.id} and t.number = x.number and t.outcome = 2 and t.token = x.token",
 			[]string{
 				"started_at = x.started_at", "duration = x.duration", "dns = x.dns", "connect = x.connect", "tls = x.tls", "first_byte = x.first_byte",
 				"retry_after = x.retry_after", "outcome = x.outcome", "status_code = x.status_code", "endpoint_url = x.endpoint_url",
@@ -426,13 +426,14 @@ func (s *Store) Settle(ctx context.Context, p webhook.SettleParams) (webhook.Set
 
 // nothingLeasedUntil is a cheap look before Settle begins a transaction. If it
 // fails, the transaction says why.
-func (s *Store) nothingLeasedUntil(ctx context.Context, now time.Time) bool {
-	if s.checkVersion(ctx) != nil {
-		return false
-	}
-	n, _, err := first(ctx, session{s, s.db}, plain[int],
-		"select count(*) from (select 1 from {queue} where phase = 2 and wake_at <= ? order by wake_at limit 1) t", now.UnixMicro())
-	return err == nil && n == 0
+func (s *Store) nothingLeasedUntil(ctx context.Context, now time.Time) (nothing bool) {
+	err := s.read(ctx, "look for leases", func(c session) error {
+		n, _, err := first(ctx, c, plain[int], "select count(*) from (select 1 from {queue} where phase = 2 and wake_at <= ? order by wake_at limit 1) t",
+			now.UnixMicro())
+		nothing = n == 0
+		return err
+	})
+	return err == nil && nothing
 }
 
 // Release gives claims back without an attempt.
@@ -466,7 +467,7 @@ func (s *Store) Release(ctx context.Context, p webhook.ReleaseParams) (webhook.R
 				ended = append(ended, closing{id: r.id, attempts: r.attempts - 1, state: stateCancelled})
 			}
 		}
-		n, err := c.updateRows(ctx, "{queue}", "id uuid, token uuid, c int, due int, e int", back, "t.delivery_id = x.id and t.token = x.token and t.cancelled = x.c",
+		n, err := c.updateRows(ctx, "queue", "id uuid, token uuid, c int, due int, e int", back, "{key t.delivery_id = x.id} and t.token = x.token and t.cancelled = x.c",
 			[]string{"phase = 1", "due_at = x.due", "wake_at = x.due", "epoch = x.e", "attempts = t.attempts - 1", "token = null", "claimed_at = null", "claimed_url = null"})
 		if err != nil {
 			return err
@@ -479,6 +480,6 @@ func (s *Store) Release(ctx context.Context, p webhook.ReleaseParams) (webhook.R
 	if err != nil {
 		return webhook.ReleaseResult{}, err
 	}
-	s.wake()
+	s.wake(everybody)
 	return out, nil
 }

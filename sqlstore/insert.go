@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -42,12 +43,19 @@ func (s *Store) InsertEvents(ctx context.Context, p webhook.InsertParams) (webho
 	}
 	s.lanes.add(in.deliveries)
 	if len(in.claims) < len(in.deliveries) {
-		s.wake()
+		whom := everybody
+		if p.Lease != nil { // the dispatcher of this process knows
+			whom = others
+		}
+		s.wake(whom)
 	}
 	return webhook.InsertResult{Events: in.results(), Claims: in.claims}, nil
 }
 
-// InsertEventsTx stores events inside the host's transaction.
+// InsertEventsTx stores events inside the host's transaction. After an error
+// nothing of them can be committed: they are undone, on PostgreSQL by letting the
+// transaction do nothing but roll back, which is what a failed statement does there
+// anyway.
 func (t *TxStore) InsertEventsTx(ctx context.Context, p webhook.InsertParams) (webhook.InsertResult, error) {
 	if p.Lease != nil {
 		return webhook.InsertResult{}, errors.New("sqlstore: insert events: a transaction of the host leases nothing")
@@ -62,7 +70,7 @@ func (t *TxStore) InsertEventsTx(ctx context.Context, p webhook.InsertParams) (w
 		return webhook.InsertResult{}, fmt.Errorf("sqlstore: insert events: %w", err)
 	}
 	in := newInsertion(&p)
-	if err := in.run(ctx, session{t.s, t.tx}); err != nil {
+	if err := (session{t.s, t.tx}).undoable(ctx, in.run); err != nil {
 		return webhook.InsertResult{}, fmt.Errorf("sqlstore: insert events: %w", err)
 	}
 	t.s.lanes.add(in.deliveries)
@@ -174,38 +182,32 @@ func (in *insertion) findKeys(ctx context.Context, c session) error {
 	x := c.d.rows()
 	for i := range in.events {
 		if e := &in.events[i]; e.IdempotencyKey != "" {
-			x.add().id("id", e.ID).text("organization_id", e.OrganizationID).text("k", e.IdempotencyKey)
+			x.add().int("i", int64(i)).id("id", e.ID).text("organization_id", e.OrganizationID).text("k", e.IdempotencyKey)
 		}
 	}
 	if x.n == 0 {
 		return nil
 	}
-	type taken struct {
-		id                uuid.UUID
-		organization, key string
+	type known struct {
+		event     int
+		first, id uuid.UUID // that have the key and the id, or zero
 	}
-	scan := func(scan func(...any) error, t *taken) error {
-		return scan(&t.id, &t.organization, maybe[string]{&t.key})
-	}
-	const columns = "select e.id, e.organization_id, e.idempotency_key from {rows x id uuid, organization_id text, k text} join {events} e on "
-	byKey, err := query(ctx, c, scan, columns+"e.organization_id = x.organization_id and e.idempotency_key = x.k", x)
+	found, err := query(ctx, c, func(scan func(...any) error, k *known) error {
+		return scan(&k.event, maybe[uuid.UUID]{&k.first}, maybe[uuid.UUID]{&k.id})
+	}, `select x.i, (select e.id from {events} e where e.organization_id = x.organization_id and e.idempotency_key = x.k),
+			(select e.id from {events} e where e.id = x.id)
+		from {rows x i int, id uuid, organization_id text, k text}`, x)
 	if err != nil {
 		return err
 	}
-	byID, err := query(ctx, c, scan, columns+"e.id = x.id", x)
-	if err != nil {
-		return err
-	}
-	for i := range in.events {
+	slices.SortFunc(found, func(a, b known) int { return cmp.Compare(a.event, b.event) })
+	for _, k := range found {
+		i := k.event
 		e := &in.events[i]
-		if e.IdempotencyKey == "" {
-			continue
-		}
-		at := slices.IndexFunc(byKey, func(t taken) bool { return t.organization == e.OrganizationID && t.key == e.IdempotencyKey })
 		switch {
-		case at >= 0:
+		case k.first != uuid.UUID{}:
 			e.like = -1
-			e.duplicate(byKey[at].id)
+			e.duplicate(k.first)
 		case e.like >= 0 && in.events[e.like].result.Err != nil: // refused, which leaves the key to this one
 			e.like, e.store = -1, true
 			for j := i + 1; j < len(in.events); j++ {
@@ -214,7 +216,7 @@ func (in *insertion) findKeys(ctx context.Context, c session) error {
 				}
 			}
 		}
-		if e.store && slices.ContainsFunc(byID, func(t taken) bool { return t.id == e.ID }) {
+		if e.store && k.id != (uuid.UUID{}) {
 			e.refuse(errTaken)
 		}
 	}
@@ -264,14 +266,14 @@ func (in *insertion) findRecipients(ctx context.Context, c session) error {
 	var err error
 	if only := in.p.Only; only != (uuid.UUID{}) {
 		found, err = query(ctx, c, scan, "select x.i, "+columns+`, '', '', null
-			from {rows x i int, organization_id text} join {webhooks} w on w.organization_id = x.organization_id
+			from {rows x i int, organization_id text} join {webhooks} w on {key w.organization_id = x.organization_id}
 			where w.id = ? and w.deleted_at is null`, x, c.d.id(only))
 	} else {
 		found, err = query(ctx, c, scan, "select x.i, "+columns+`, s.subject_type, s.subject_id, s.filter
 			from {rows x i int, organization_id text, type text, subject text, event text}
-			join {subscriptions} s on s.organization_id = x.organization_id and s.subject_id = x.subject and s.subject_type = x.type
+			join {subscriptions} s on {key s.organization_id = x.organization_id} and s.subject_id = x.subject and s.subject_type = x.type
 				and s.event_type = x.event
-			join {webhooks} w on w.id = s.webhook_id
+			join {webhooks} w on {key w.id = s.webhook_id}
 			where w.deleted_at is null`, x)
 	}
 	if err != nil {
@@ -318,7 +320,7 @@ func (in *insertion) checkUnmatched(ctx context.Context, c session) error {
 	if x.n == 0 {
 		return nil
 	}
-	taken, err := query(ctx, c, plain[uuid.UUID], "select e.id from {rows x id uuid} join {events} e on e.id = x.id", x)
+	taken, err := query(ctx, c, plain[uuid.UUID], "select x.id from {rows x id uuid} where (select e.id from {events} e where e.id = x.id) is not null", x)
 	for i := range in.events {
 		if e := &in.events[i]; e.unmatched && slices.Contains(taken, e.ID) {
 			e.refuse(errTaken)
@@ -441,7 +443,7 @@ func (in *insertion) writeDeliveries(ctx context.Context, c session) error {
 					EventType: e.Type, Test: e.Test, Attempt: 1, Token: tokenOf(in.token, d.id), DueAt: in.now,
 					LeasedUntil: stored(in.now.Add(l.For)), EndpointURL: d.hook.url, Payload: slices.Clone(e.Payload),
 				}
-				d.claim.Secret = c.openSecret(d.hook.secret)
+				d.claim.Secret = c.openOrLog(d.hook.secret, e.OrganizationID, d.hook.id)
 				in.claims = append(in.claims, *d.claim)
 			}
 			in.deliveries = append(in.deliveries, d)

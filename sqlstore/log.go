@@ -64,30 +64,48 @@ func notBefore(t time.Time) int64 {
 
 // Deliveries lists deliveries.
 func (s *Store) Deliveries(ctx context.Context, scope webhook.Scope, q webhook.DeliveryQuery) (webhook.Page[webhook.Delivery], error) {
-	return list(ctx, s, "list deliveries", scope, q,
-		func(c session, after webhook.Position, limit int, goesOn bool) ([]webhook.Delivery, error) {
-			var where conditions
-			if found, err := c.deliveriesOf(ctx, &where, scope, q); err != nil || !found {
-				return nil, err
-			}
-			if q.State != "" {
-				where.inState(q.State)
-			}
-			if q.EventType != "" {
-				where.and("d.event_type = ?", string(q.EventType))
-			}
-			where.between("d.created_at", q.Since, q.Before)
-			if goesOn {
-				// The first condition says nothing new; it is what MySQL can use an index for.
-				where.and("d.created_at <= ? and (d.created_at, d.id) < (?, ?)",
-					after.At.UnixMicro(), after.At.UnixMicro(), c.d.id(after.ID))
-			}
-			// The page is cut before anything is joined to it.
-			return query(ctx, c, scanDelivery, "select "+deliveryColumns+
-				" from (select d.* from {deliveries} d where "+where.text+" order by d.created_at desc, d.id desc limit ?) d join {events} e on e.id = d.event_id "+
-				openDelivery+" order by d.created_at desc, d.id desc", append(where.args, limit)...)
-		},
-		func(d *webhook.Delivery) webhook.Position { return webhook.Position{At: d.CreatedAt, ID: d.ID} })
+	l := lister[webhook.Delivery]{
+		filtered: q.State != "" || q.EventType != "",
+		position: func(d *webhook.Delivery) webhook.Position { return webhook.Position{At: d.CreatedAt, ID: d.ID} },
+	}
+	within := func(where *conditions, r reach) {
+		where.between("d.created_at", q.Since, q.Before)
+		// The first condition of each says nothing new; it is what MySQL can use an index for.
+		if r.after != nil {
+			where.and("d.created_at <= ? and (d.created_at, d.id) < (?, ?)", r.after.At.UnixMicro(), r.after.At.UnixMicro(), s.d.id(r.after.ID))
+		}
+		if r.until != nil {
+			where.and("d.created_at >= ? and (d.created_at, d.id) >= (?, ?)", r.until.At.UnixMicro(), r.until.At.UnixMicro(), s.d.id(r.until.ID))
+		}
+	}
+	l.edge = func(c session, r reach, n int) (p webhook.Position, found bool, err error) {
+		var where conditions
+		if found, err := c.deliveriesOf(ctx, &where, scope, q); err != nil || !found {
+			return p, false, err
+		}
+		within(&where, r)
+		return first(ctx, c, func(scan func(...any) error, p *webhook.Position) error { return scan(at{&p.At}, &p.ID) },
+			"select d.created_at, d.id from {deliveries} d where "+where.text+" order by d.created_at desc, d.id desc limit 1 offset ?",
+			append(where.args, n-1)...)
+	}
+	l.fetch = func(c session, r reach, limit int) ([]webhook.Delivery, error) {
+		var where conditions
+		if found, err := c.deliveriesOf(ctx, &where, scope, q); err != nil || !found {
+			return nil, err
+		}
+		within(&where, r)
+		if q.State != "" {
+			where.inState(q.State)
+		}
+		if q.EventType != "" {
+			where.and("d.event_type = ?", string(q.EventType))
+		}
+		// The page is cut before anything is joined to it.
+		return query(ctx, c, scanDelivery, "select "+deliveryColumns+
+			" from (select d.* from {deliveries} d where "+where.text+" order by d.created_at desc, d.id desc limit ?) d join {events} e on {key e.id = d.event_id} "+
+			openDelivery+" order by d.created_at desc, d.id desc", append(where.args, limit)...)
+	}
+	return l.list(ctx, s, "list deliveries", scope, q)
 }
 
 // deliveriesOf adds the condition that says whose deliveries are listed, in a way
@@ -131,7 +149,7 @@ func (w *conditions) inState(state webhook.DeliveryState) {
 		w.and("d.state = ?", code)
 		return
 	}
-	w.and("(select "+shownState+" from {webhooks} w left join {queue} q on q.delivery_id = d.id where w.id = d.webhook_id) = ?", code)
+	w.and("(select "+shownState+" from {webhooks} w left join {queue} q on {key q.delivery_id = d.id} where w.id = d.webhook_id) = ?", code)
 }
 
 // loggedColumns are what scanAttempt scans.
@@ -156,29 +174,51 @@ func scanAttempt(scan func(...any) error, a *webhook.Attempt) error {
 
 // Attempts lists the log.
 func (s *Store) Attempts(ctx context.Context, scope webhook.Scope, q webhook.AttemptQuery) (webhook.Page[webhook.Attempt], error) {
-	return list(ctx, s, "list attempts", scope, q,
-		func(c session, after webhook.Position, limit int, goesOn bool) ([]webhook.Attempt, error) {
-			var where conditions
-			if found, err := c.attemptsOf(ctx, &where, scope, q); err != nil || !found {
-				return nil, err
-			}
-			if q.Outcome != "" {
-				where.and("a.outcome = ?", outcomeCode(q.Outcome))
-			}
-			if q.EventType != "" {
-				where.and("a.event_type = ?", string(q.EventType))
-			}
-			where.between("a.started_at", q.Since, q.Before)
-			if goesOn {
-				where.and("a.started_at <= ? and (a.started_at, a.delivery_id, a.number) < (?, ?, ?)",
-					after.At.UnixMicro(), after.At.UnixMicro(), c.d.id(after.ID), after.Number)
-			}
-			return query(ctx, c, scanAttempt, "select "+loggedColumns+" from {attempts} a where "+where.text+
-				" order by a.started_at desc, a.delivery_id desc, a.number desc limit ?", append(where.args, limit)...)
-		},
-		func(a *webhook.Attempt) webhook.Position {
+	l := lister[webhook.Attempt]{
+		filtered: q.Outcome != "" || q.EventType != "" || q.StatusClass != 0,
+		position: func(a *webhook.Attempt) webhook.Position {
 			return webhook.Position{At: a.StartedAt, ID: a.DeliveryID, Number: a.Number}
-		})
+		},
+	}
+	within := func(where *conditions, r reach) {
+		where.between("a.started_at", q.Since, q.Before)
+		if p := r.after; p != nil {
+			where.and("a.started_at <= ? and (a.started_at, a.delivery_id, a.number) < (?, ?, ?)",
+				p.At.UnixMicro(), p.At.UnixMicro(), s.d.id(p.ID), p.Number)
+		}
+		if p := r.until; p != nil {
+			where.and("a.started_at >= ? and (a.started_at, a.delivery_id, a.number) >= (?, ?, ?)",
+				p.At.UnixMicro(), p.At.UnixMicro(), s.d.id(p.ID), p.Number)
+		}
+	}
+	const order = " order by a.started_at desc, a.delivery_id desc, a.number desc "
+	l.edge = func(c session, r reach, n int) (p webhook.Position, found bool, err error) {
+		var where conditions
+		if found, err := c.attemptsOf(ctx, &where, scope, q); err != nil || !found {
+			return p, false, err
+		}
+		within(&where, r)
+		return first(ctx, c, func(scan func(...any) error, p *webhook.Position) error { return scan(at{&p.At}, &p.ID, &p.Number) },
+			"select a.started_at, a.delivery_id, a.number from {attempts} a where "+where.text+order+"limit 1 offset ?", append(where.args, n-1)...)
+	}
+	l.fetch = func(c session, r reach, limit int) ([]webhook.Attempt, error) {
+		var where conditions
+		if found, err := c.attemptsOf(ctx, &where, scope, q); err != nil || !found {
+			return nil, err
+		}
+		within(&where, r)
+		if q.Outcome != "" {
+			where.and("a.outcome = ?", outcomeCode(q.Outcome))
+		}
+		if q.EventType != "" {
+			where.and("a.event_type = ?", string(q.EventType))
+		}
+		if q.StatusClass != 0 {
+			where.and("a.status_code >= ? and a.status_code < ?", 100*q.StatusClass, 100*(q.StatusClass+1))
+		}
+		return query(ctx, c, scanAttempt, "select "+loggedColumns+" from {attempts} a where "+where.text+order+"limit ?", append(where.args, limit)...)
+	}
+	return l.list(ctx, s, "list attempts", scope, q)
 }
 
 // attemptsOf adds the one condition that says whose attempts are listed: each has
@@ -204,27 +244,72 @@ func (c session) attemptsOf(ctx context.Context, where *conditions, scope webhoo
 	return true, nil
 }
 
-// list reads one page. fetch is asked for one record more than the page has, by
-// which to know whether there is another page.
-func list[T any](ctx context.Context, s *Store, step string, scope webhook.Scope, q webhook.Query,
-	fetch func(c session, after webhook.Position, limit int, goesOn bool) ([]T, error), position func(*T) webhook.Position,
-) (webhook.Page[T], error) {
+// windows are how many rows a page with a filter looks at, one after the other,
+// before it is given back with what has been found: a filter that fits one row in a
+// million must not read the million. Looking at 5,000 takes some milliseconds.
+var windows = []int{500, 1500, 3000}
+
+// reach is a part of a list, from after one position until another one, which
+// belongs to it; nil is its end.
+type reach struct{ after, until *webhook.Position }
+
+// lister reads a list, newest first.
+type lister[T any] struct {
+	filtered bool // fetch passes over rows that edge counts
+	edge     func(c session, r reach, n int) (nth webhook.Position, found bool, err error)
+	fetch    func(c session, r reach, limit int) ([]T, error)
+	position func(*T) webhook.Position
+}
+
+// list reads one page. It looks for one record more than the page has, by which to
+// know whether there is another page.
+func (l *lister[T]) list(ctx context.Context, s *Store, step string, scope webhook.Scope, q webhook.Query) (webhook.Page[T], error) {
 	var page webhook.Page[T]
 	after, limit, goesOn, err := webhook.StartOf(scope, q)
 	if err != nil {
 		return page, fmt.Errorf("sqlstore: %s: %w", step, err)
 	}
 	var found []T
+	var seen *webhook.Position // how far a page that is not full has looked
 	err = s.read(ctx, step, func(c session) (err error) {
-		found, err = fetch(c, after, limit+1, goesOn)
-		return err
+		r := reach{}
+		if goesOn {
+			r.after = &after
+		}
+		if !l.filtered {
+			found, err = l.fetch(c, r, limit+1)
+			return err
+		}
+		found, seen = nil, nil
+		for _, n := range windows {
+			r.until = nil
+			end, more, err := l.edge(c, r, n)
+			if err != nil {
+				return err
+			}
+			if more {
+				r.until = &end
+			}
+			some, err := l.fetch(c, r, limit+1-len(found))
+			if err != nil {
+				return err
+			}
+			found = append(found, some...)
+			if r.after, seen = r.until, r.until; len(found) > limit || !more {
+				break
+			}
+		}
+		return nil
 	})
 	if err != nil || scope == (webhook.Scope{}) {
 		return page, err
 	}
-	if len(found) > limit {
+	switch {
+	case len(found) > limit:
 		found = found[:limit]
-		page.Next = webhook.NextCursor(scope, q, position(&found[limit-1]))
+		page.Next = webhook.NextCursor(scope, q, l.position(&found[limit-1]))
+	case seen != nil:
+		page.Next = webhook.NextCursor(scope, q, *seen)
 	}
 	page.Items = found
 	return page, nil

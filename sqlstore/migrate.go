@@ -35,8 +35,10 @@ func Migrations(d Dialect) fs.FS {
 
 // Migrate brings the tables to the version that this release needs. It is safe
 // to call at every start, and from several processes at once: one does the
-// work, the others wait for it. It returns an error if the tables are newer than
-// this release.
+// work, the others wait for it. Processes of earlier releases go on meanwhile and
+// afterwards, unless the changelog says that they must be stopped first. Tables of a
+// later release are left as they are; if this one cannot work on them, that is an
+// error.
 func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
 		return fmt.Errorf("sqlstore: migrate: %w", err)
@@ -63,8 +65,8 @@ func (c session) apply(ctx context.Context, files []string) error {
 	if err != nil {
 		return err
 	}
-	if found > schemaVersion {
-		return newerSchema(found)
+	if found >= schemaVersion {
+		return nil
 	}
 	for i, name := range files[found:] {
 		text, err := fs.ReadFile(Migrations(c.d), name)
@@ -78,10 +80,6 @@ func (c session) apply(ctx context.Context, files []string) error {
 		}
 	}
 	return nil
-}
-
-func newerSchema(found int) error {
-	return fmt.Errorf("the tables have version %d, and this release knows versions up to %d: use a newer release", found, schemaVersion)
 }
 
 // statements splits a file at its semicolons, which are used for nothing else
@@ -145,7 +143,8 @@ func (s *Store) lockSchema(ctx context.Context) (unlock func(commit bool) error,
 	}, c, nil
 }
 
-// foundVersion returns the version of the tables, 0 if there are none.
+// foundVersion returns the version of the tables, 0 if there are none. It is an
+// error if they are for later releases only.
 func (c session) foundVersion(ctx context.Context) (int, error) {
 	exists := map[Dialect]string{
 		Postgres: "select count(*) from pg_class where oid = to_regclass(?)",
@@ -156,27 +155,29 @@ func (c session) foundVersion(ctx context.Context) (int, error) {
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	v, _, err := first(ctx, c, plain[int], "select coalesce(max(version), 0) from {schema}")
-	return v, err
+	type version struct{ is, oldest int }
+	v, _, err := first(ctx, c, func(scan func(...any) error, v *version) error { return scan(&v.is, &v.oldest) },
+		"select version, oldest from {schema} order by version desc limit 1")
+	if err == nil && v.oldest > schemaVersion {
+		err = fmt.Errorf("the tables have version %d, which needs a release that knows version %d, and this one knows versions up to %d: use a newer release",
+			v.is, v.oldest, schemaVersion)
+	}
+	return v.is, err
 }
 
 // checkVersion makes sure once that the tables are the right ones.
 func (s *Store) checkVersion(ctx context.Context) error {
-	s.versionMu.Lock()
-	defer s.versionMu.Unlock()
-	if s.versionOK {
+	if s.versionOK.Load() {
 		return nil
 	}
 	found, err := session{s, s.db}.foundVersion(ctx)
 	switch {
 	case err != nil:
 		return err
-	case found > schemaVersion:
-		return newerSchema(found)
 	case found < schemaVersion:
 		return fmt.Errorf("the tables %s… have version %d, and this release needs %d: call Store.Migrate first", s.prefix, found, schemaVersion)
 	}
-	s.versionOK = true
+	s.versionOK.Store(true)
 	return nil
 }
 

@@ -70,8 +70,8 @@ func scanNotice(scan func(...any) error, r *noticeRow) error {
 
 // lockNotices returns the notices of webhooks that are locked.
 func (c session) lockNotices(ctx context.Context, webhookIDs []uuid.UUID) ([]noticeRow, error) {
-	return query(ctx, c, scanNotice, "select "+noticeColumns+` from {rows x id uuid} cross join {notices} n
-		where n.webhook_id = x.id order by n.webhook_id {for update}`, c.d.idRows(webhookIDs))
+	return query(ctx, c, scanNotice, "select "+noticeColumns+` from {rows x id uuid} {join notices n}
+		where {key n.webhook_id = x.id} order by x.id {for update}`, c.d.idRows(webhookIDs))
 }
 
 const noticeRows = "id uuid, due int, lease uuid, n int, this text, next text"
@@ -97,7 +97,7 @@ func (c session) noticeRows(list []noticeRow) (*rows, error) {
 func (c session) saveNotices(ctx context.Context, list ...noticeRow) error {
 	x, err := c.noticeRows(list)
 	if err == nil {
-		_, err = c.updateRows(ctx, "{notices}", noticeRows, x, "t.webhook_id = x.id",
+		_, err = c.updateRows(ctx, "notices", noticeRows, x, "{key t.webhook_id = x.id}",
 			[]string{"due_at = x.due", "token = x.lease", "attempts = x.n", "notice = x.this", "later = x.next"})
 	}
 	return err
@@ -139,8 +139,8 @@ func (c session) noteExhausted(ctx context.Context, now time.Time, list []exhaus
 		last time.Time
 	}
 	hooks, err := query(ctx, c, func(scan func(...any) error, n *notified) error { return scan(&n.id, at{&n.last}) },
-		`select w.id, w.notified_at from {rows x id uuid} cross join {webhooks} w
-		where w.id = x.id and w.deleted_at is null order by w.id {for update}`, c.d.idRows(distinct(ids)))
+		`select w.id, w.notified_at from {rows x id uuid} {join webhooks w}
+		where {key w.id = x.id} and w.deleted_at is null order by x.id {for update}`, c.d.idRows(distinct(ids)))
 	if err != nil || len(hooks) == 0 {
 		return err
 	}
@@ -183,12 +183,12 @@ func (c session) noteSuccesses(ctx context.Context, webhookIDs []uuid.UUID) erro
 	if len(webhookIDs) == 0 {
 		return nil
 	}
-	found, err := query(ctx, c, plain[uuid.UUID], `select w.id from {rows x id uuid} cross join {webhooks} w
-		where w.id = x.id and w.notified_at is not null order by w.id {for update}`, c.d.idRows(distinct(webhookIDs)))
+	found, err := query(ctx, c, plain[uuid.UUID], `select w.id from {rows x id uuid} {join webhooks w}
+		where {key w.id = x.id} and w.notified_at is not null order by x.id {for update}`, c.d.idRows(distinct(webhookIDs)))
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	if _, err := c.updateRows(ctx, "{webhooks}", "id uuid", c.d.idRows(found), "t.id = x.id", []string{"notified_at = null"}); err != nil {
+	if _, err := c.updateRows(ctx, "webhooks", "id uuid", c.d.idRows(found), "{key t.id = x.id}", []string{"notified_at = null"}); err != nil {
 		return err
 	}
 	// A notice that waits now goes out as soon as it would have without the last one.
@@ -255,7 +255,7 @@ func (c session) claimNotices(ctx context.Context, p *webhook.ClaimNoticesParams
 	}
 	hooks, err := query(ctx, c, func(scan func(...any) error, w *webhook.Webhook) error {
 		return scan(&w.ID, &w.OrganizationID, &w.Name, &w.EndpointURL)
-	}, "select w.id, w.organization_id, w.name, w.endpoint_url from {rows x id uuid} cross join {webhooks} w where w.id = x.id", c.d.idRows(ids))
+	}, "select w.id, w.organization_id, w.name, w.endpoint_url from {rows x id uuid} {join webhooks w} where {key w.id = x.id}", c.d.idRows(ids))
 	if err != nil {
 		return nil, err
 	}
@@ -320,7 +320,7 @@ func (s *Store) FinishNotice(ctx context.Context, p webhook.FinishNoticeParams) 
 		return c.saveNotices(ctx, r)
 	})
 	if err == nil {
-		s.wake()
+		s.wake(everybody)
 	}
 	return err
 }

@@ -115,8 +115,8 @@ func distinct(ids []uuid.UUID) []uuid.UUID {
 func (c session) purgeHeld(ctx context.Context, p *webhook.PurgeParams) (out webhook.PurgeResult, err error) {
 	const held = "q.phase <> 2 and w.deleted_at is null and not " + live
 	found, err := query(ctx, c, plain[uuid.UUID], `select q.delivery_id
-		from {queue} q join {deliveries} d on d.id = q.delivery_id join {webhooks} w on w.id = q.webhook_id
-		where q.delivery_id < ? and d.created_at < ? and `+held+` order by q.delivery_id limit ?`,
+		from {queue} q join {webhooks} w on {key w.id = q.webhook_id}
+		where q.delivery_id < ? and (select d.created_at from {deliveries} d where d.id = q.delivery_id) < ? and `+held+` order by q.delivery_id limit ?`,
 		c.d.createdBefore(p.HeldBefore), notBefore(p.HeldBefore), p.Limit+1)
 	if err != nil {
 		return out, err
@@ -128,8 +128,8 @@ func (c session) purgeHeld(ctx context.Context, p *webhook.PurgeParams) (out web
 	ended, err := query(ctx, c, func(scan func(...any) error, r *closing) error {
 		r.state = stateCancelled
 		return scan(&r.id, &r.attempts)
-	}, `select q.delivery_id, q.attempts from {rows x id uuid} cross join {queue} q join {webhooks} w on w.id = q.webhook_id
-		where q.delivery_id = x.id and `+held+` {for update} {skip locked}`, c.d.idRows(found))
+	}, `select q.delivery_id, q.attempts from {rows x id uuid} {join queue q} join {webhooks} w on {key w.id = q.webhook_id}
+		where {key q.delivery_id = x.id} and `+held+` {for update} {skip locked}`, c.d.idRows(found))
 	if err != nil {
 		return out, err
 	}
@@ -158,7 +158,7 @@ func (c session) purgeDeliveries(ctx context.Context, p *webhook.PurgeParams) (o
 		events = append(events, d.eventID)
 	}
 	events, err = query(ctx, c, plain[uuid.UUID],
-		"select e.id from {rows x id uuid} cross join {events} e where e.id = x.id {for update} {skip locked}", c.d.idRows(distinct(events)))
+		"select e.id from {rows x id uuid} {join events e} where {key e.id = x.id} {for update} {skip locked}", c.d.idRows(distinct(events)))
 	if err != nil {
 		return out, err
 	}
@@ -173,20 +173,20 @@ func (c session) purgeDeliveries(ctx context.Context, p *webhook.PurgeParams) (o
 			out.Deliveries++
 		}
 	}
-	if _, err := c.deleteRows(ctx, "{attempts}", "id uuid", x, "t.delivery_id = x.id"); err != nil {
+	if _, err := c.deleteRows(ctx, "attempts", "id uuid", x, "{key t.delivery_id = x.id}"); err != nil {
 		return out, err
 	}
-	if _, err := c.deleteRows(ctx, "{deliveries}", "id uuid", x, "t.id = x.id"); err != nil {
+	if _, err := c.deleteRows(ctx, "deliveries", "id uuid", x, "{key t.id = x.id}"); err != nil {
 		return out, err
 	}
-	unused, err := query(ctx, c, plain[uuid.UUID], `select e.id from {rows x id uuid} cross join {events} e
-		where e.id = x.id and e.inserted_at < ? and (select d.id from {deliveries} d where d.event_id = e.id limit 1) is null`,
+	unused, err := query(ctx, c, plain[uuid.UUID], `select e.id from {rows x id uuid} {join events e}
+		where {key e.id = x.id} and e.inserted_at < ? and (select d.id from {deliveries} d where d.event_id = e.id limit 1) is null`,
 		c.d.idRows(events), notBefore(p.DeliveriesBefore))
 	if err != nil {
 		return out, err
 	}
 	out.Events = len(unused)
-	_, err = c.deleteRows(ctx, "{events}", "id uuid", c.d.idRows(unused), "t.id = x.id")
+	_, err = c.deleteRows(ctx, "events", "id uuid", c.d.idRows(unused), "{key t.id = x.id}")
 	return out, err
 }
 
@@ -201,7 +201,7 @@ func (c session) purgeUnmatched(ctx context.Context, p *webhook.PurgeParams, lim
 	}
 	found, out.More = batch(found, limit)
 	out.Events = len(found)
-	_, err = c.deleteRows(ctx, "{events}", "id uuid", c.d.idRows(found), "t.id = x.id")
+	_, err = c.deleteRows(ctx, "events", "id uuid", c.d.idRows(found), "{key t.id = x.id}")
 	return out, err
 }
 
@@ -225,7 +225,7 @@ func (c session) purgeAttempts(ctx context.Context, p *webhook.PurgeParams) (out
 	for _, a := range found {
 		x.add().id("id", a.id).int("n", a.number)
 	}
-	_, err = c.deleteRows(ctx, "{attempts}", "id uuid, n int", x, "t.delivery_id = x.id and t.number = x.n")
+	_, err = c.deleteRows(ctx, "attempts", "id uuid, n int", x, "{key t.delivery_id = x.id} and t.number = x.n")
 	return out, err
 }
 
@@ -250,7 +250,7 @@ func (c session) purgePayloads(ctx context.Context, p *webhook.PurgeParams) (out
 		last int64 // that a delivery was finished
 	}
 	uses, err := query(ctx, c, func(scan func(...any) error, u *use) error { return scan(&u.id, maybe[int64]{&u.last}) },
-		`select x.id, (select max(case when d.state = 0 then 9223372036854775807 else d.finished_at end) from {deliveries} d where d.event_id = x.id)
+		`select x.id, (select max(case when d.state = 0 then 9223372036854775807 else d.finished_at end) from {deliveries} d where {key d.event_id = x.id})
 		from {rows x id uuid}`, c.d.idRows(found))
 	if err != nil {
 		return out, err
@@ -267,12 +267,12 @@ func (c session) purgePayloads(ctx context.Context, p *webhook.PurgeParams) (out
 		wait[u.id] = true
 		again.add().id("id", u.id).int("next", u.last)
 	}
-	if _, err := c.updateRows(ctx, "{events}", "id uuid, next int", again, "t.id = x.id", []string{"payload_at = x.next"}); err != nil {
+	if _, err := c.updateRows(ctx, "events", "id uuid, next int", again, "{key t.id = x.id}", []string{"payload_at = x.next"}); err != nil {
 		return out, err
 	}
 	old := slices.DeleteFunc(found, func(id uuid.UUID) bool { return wait[id] })
 	out.Payloads = len(old)
-	_, err = c.updateRows(ctx, "{events}", "id uuid", c.d.idRows(old), "t.id = x.id", []string{"payload = null", "payload_at = null"})
+	_, err = c.updateRows(ctx, "events", "id uuid", c.d.idRows(old), "{key t.id = x.id}", []string{"payload = null", "payload_at = null"})
 	return out, err
 }
 
@@ -287,11 +287,11 @@ func (c session) purgeWebhooks(ctx context.Context, p *webhook.PurgeParams) (out
 	}
 	found, out.More = batch(found, p.Limit)
 	x := c.d.idRows(found)
-	for _, table := range []string{"{subscriptions}", "{counters}", "{notices}"} {
-		if _, err := c.deleteRows(ctx, table, "id uuid", x, "t.webhook_id = x.id"); err != nil {
+	for _, table := range []string{"counters", "notices"} {
+		if _, err := c.deleteRows(ctx, table, "id uuid", x, "{key t.webhook_id = x.id}"); err != nil {
 			return out, err
 		}
 	}
-	_, err = c.deleteRows(ctx, "{webhooks}", "id uuid", x, "t.id = x.id")
+	_, err = c.deleteRows(ctx, "webhooks", "id uuid", x, "{key t.id = x.id}")
 	return out, err
 }

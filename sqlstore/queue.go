@@ -79,20 +79,10 @@ func (c session) close(ctx context.Context, list []closing, now time.Time) error
 	for _, r := range list {
 		x.add().id("id", r.id).int("n", int64(r.attempts)).int("s", r.state)
 	}
-	if _, err := c.deleteRows(ctx, "{queue}", "id uuid", x, "t.delivery_id = x.id"); err != nil {
+	if _, err := c.deleteRows(ctx, "queue", "id uuid", x, "{key t.delivery_id = x.id}"); err != nil {
 		return err
 	}
-	_, err := c.updateRows(ctx, "{deliveries}", "id uuid, n int, s int", x, "t.id = x.id",
+	_, err := c.updateRows(ctx, "deliveries", "id uuid, n int, s int", x, "{key t.id = x.id}",
 		[]string{"state = x.s", "attempts = x.n", "finished_at = ?"}, now.UnixMicro())
 	return err
-}
-
-// openSecret returns a webhook's secret; the zero Secret if it cannot be read,
-// so that nothing is sent.
-func (s *Store) openSecret(text []byte) webhook.Secret {
-	secret, err := webhook.ParseSecret(string(text))
-	if err != nil {
-		s.log.Error("sqlstore: a webhook's secret cannot be read")
-	}
-	return secret
 }

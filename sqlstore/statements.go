@@ -14,9 +14,9 @@ func (c session) updateRows(ctx context.Context, table, columns string, x *rows,
 	}
 	source := "{rows x " + columns + "}"
 	if c.d == MySQL { // left sides may be columns of x, too
-		return c.exec(ctx, "update "+table+" t join "+source+" on "+on+" set t."+strings.Join(set, ", t."), append([]any{x}, setArgs...)...)
+		return c.exec(ctx, "update "+source+" {join "+table+" t} on "+on+" set t."+strings.Join(set, ", t."), append([]any{x}, setArgs...)...)
 	}
-	return c.exec(ctx, "update "+table+" as t set "+strings.Join(set, ", ")+" from "+source+" where "+on, append(setArgs, x)...)
+	return c.exec(ctx, "update {"+table+"} as t set "+strings.Join(set, ", ")+" from "+source+" where "+on, append(setArgs, x)...)
 }
 
 // deleteRows deletes the rows of a table that rows x name, and returns how many.
@@ -27,10 +27,10 @@ func (c session) deleteRows(ctx context.Context, table, columns string, x *rows,
 	source := "{rows x " + columns + "}"
 	switch c.d {
 	case Postgres:
-		return c.exec(ctx, "delete from "+table+" t using "+source+" where "+on, x)
+		return c.exec(ctx, "delete from {"+table+"} t using "+source+" where "+on, x)
 	case MySQL:
-		return c.exec(ctx, "delete t from "+table+" t join "+source+" on "+on, x)
+		return c.exec(ctx, "delete t from "+source+" {join "+table+" t} on "+on, x)
 	default:
-		return c.exec(ctx, "delete from "+table+" where rowid in (select t.rowid from "+source+" cross join "+table+" t where "+on+")", x)
+		return c.exec(ctx, "delete from {"+table+"} where rowid in (select t.rowid from "+source+" {join "+table+" t} where "+on+")", x)
 	}
 }

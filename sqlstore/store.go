@@ -3,7 +3,7 @@
 // later, or SQLite 3.41 or later, through database/sql and the driver that the
 // host already has.
 //
-//	store, err := sqlstore.New(db, sqlstore.Postgres, sqlstore.Config{InsecurePlaintextSecrets: true})
+//	store, err := sqlstore.New(db, sqlstore.Postgres, sqlstore.Config{Keyring: keys})
 //	err = store.Migrate(ctx)
 //
 // Any number of processes may publish to one database and deliver from it. With
@@ -41,6 +41,9 @@ import (
 	"log/slog"
 	"regexp"
 	"sync"
+	"sync/atomic"
+
+	"github.com/google/uuid"
 
 	"github.com/posthorn/webhook"
 )
@@ -54,9 +57,14 @@ type Config struct {
 	// "posthorn_".
 	TablePrefix string
 
-	// InsecurePlaintextSecrets says that the webhooks' secrets may be stored
-	// as they are, so that whoever reads the database can sign requests in
-	// their name. It must be set, because sealing them is not available yet.
+	// Keyring seals the webhooks' secrets. Without one, New is an error unless
+	// InsecurePlaintextSecrets is set.
+	Keyring *Keyring
+
+	// InsecurePlaintextSecrets says that webhooks' secrets may be stored as
+	// they are, so that whoever reads the database or a backup can sign
+	// requests in their name. Beside a Keyring it lets secrets be read that are
+	// still as they were stored without one, until [Store.Reseal] has sealed them.
 	InsecurePlaintextSecrets bool
 
 	// Logger is told of transactions that had to be repeated, at Debug.
@@ -70,23 +78,26 @@ type Store struct {
 	db     *sql.DB
 	d      Dialect
 	prefix string
-	log    *slog.Logger
-	ids    webhook.IDSource
-	lanes  lanes
-	clock  databaseClock
+
+	keyring   *Keyring
+	plaintext bool // secrets that are not sealed open
+	log       *slog.Logger
+	ids       webhook.IDSource
+	lanes     lanes
+	clock     databaseClock
 
 	notifications notifications
+	self          string // whom notifications are from
 
 	texts  sync.Map      // statements by their shared form
 	writer chan struct{} // SQLite: held by the one transaction of this process that writes
 
-	versionMu sync.Mutex
-	versionOK bool
+	versionOK atomic.Bool // the tables have been looked at
 }
 
 var prefixForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,23}$`)
 
-// New returns a store on a database, which it asks for its version and, on
+// New returns a store on a database, which it asks for its version, its time and, on
 // SQLite, for the settings that durability depends on. Before its first use the
 // tables must be there: see [Store.Migrate]. It returns webhook.ValidationErrors
 // for what is wrong with the parameters.
@@ -106,9 +117,9 @@ func New(db *sql.DB, d Dialect, cfg Config) (*Store, error) {
 			Field: "table_prefix", Reason: "must be 1 to 24 lower-case letters, digits and underscores, a letter first",
 		})
 	}
-	if !cfg.InsecurePlaintextSecrets {
+	if cfg.Keyring == nil && !cfg.InsecurePlaintextSecrets {
 		faults = append(faults, webhook.ValidationError{
-			Field: "insecure_plaintext_secrets", Reason: "must be set: secrets cannot be sealed yet, and are stored as they are",
+			Field: "keyring", Reason: "is required, to seal the webhooks' secrets; or set InsecurePlaintextSecrets, and they are stored as they are",
 		})
 	}
 	if len(faults) > 0 {
@@ -117,12 +128,15 @@ func New(db *sql.DB, d Dialect, cfg Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{db: db, d: d, prefix: cfg.TablePrefix, log: cfg.Logger, writer: make(chan struct{}, 1)}
+	s := &Store{db: db, d: d, prefix: cfg.TablePrefix, keyring: cfg.Keyring, plaintext: cfg.InsecurePlaintextSecrets, log: cfg.Logger, self: uuid.NewString(), writer: make(chan struct{}, 1)}
 	s.clock.s = s
 	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
 	defer cancel()
-	if err := s.checkDatabase(ctx); err != nil {
+	if err := again(ctx, func() error { return s.checkDatabase(ctx) }); err != nil {
 		return nil, fmt.Errorf("sqlstore: new: %w", err)
+	}
+	if err := again(ctx, func() error { return s.clock.read(ctx) }); err != nil {
+		return nil, fmt.Errorf("sqlstore: new: the database's clock: %w", err)
 	}
 	return s, nil
 }

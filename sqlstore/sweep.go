@@ -35,9 +35,15 @@ func (s *Store) Sweep(ctx context.Context, p webhook.SweepParams) (webhook.Sweep
 			return err
 		}
 		out.More = out.More || unfinished
-		if !unfinished && !behind {
-			_, err = c.exec(ctx, "update {webhooks} set dirty = 0 where id = ?", c.d.id(h.ID))
+		if unfinished || behind {
+			return nil
 		}
+		// Rows that somebody else had locked were skipped: they keep the webhook dirty
+		// until the next sweep, since nothing else looks for held ones.
+		if left, err := c.anyToFollow(ctx, h); err != nil || left {
+			return err
+		}
+		_, err = c.exec(ctx, "update {webhooks} set dirty = 0 where id = ?", c.d.id(h.ID))
 		return err
 	})
 	if behind && (err != nil || unfinished) {
@@ -47,44 +53,30 @@ func (s *Store) Sweep(ctx context.Context, p webhook.SweepParams) (webhook.Sweep
 		return webhook.SweepResult{}, err
 	}
 	if out.Moved > 0 {
-		s.wake()
+		s.wake(everybody)
 	}
 	return out, nil
 }
 
 // anyDirty is a cheap look before Sweep begins a transaction. If it fails, the
 // transaction says why.
-func (s *Store) anyDirty(ctx context.Context) bool {
-	if s.checkVersion(ctx) != nil {
-		return true
-	}
-	n, _, err := first(ctx, session{s, s.db}, plain[int], "select count(*) from (select 1 from {webhooks} where dirty = 1 limit 1) t")
-	return err != nil || n > 0
+func (s *Store) anyDirty(ctx context.Context) (dirty bool) {
+	err := s.read(ctx, "look for webhooks to follow", func(c session) error {
+		n, _, err := first(ctx, c, plain[int], "select count(*) from (select 1 from {webhooks} where dirty = 1 limit 1) t")
+		dirty = n > 0
+		return err
+	})
+	return err != nil || dirty
 }
 
 // followHook moves rows that do not fit their webhook, at most limit of them,
 // and reports whether others are left. The webhook's row is locked.
 func (c session) followHook(ctx context.Context, h *hook, limit int) (moved int, more bool, err error) {
-	var wrong []string // rows that do not fit, by index
-	switch {
-	case !h.deletedAt.IsZero():
-		wrong = []string{"phase = 0", "phase in (1, 3)"}
-	case !h.active:
-		wrong = []string{"phase = 0", "phase in (1, 3) and phase = 1"}
-	case h.liveFrom > 0:
-		wrong = []string{"phase = 0 and epoch < ?", "phase in (1, 3) and (phase = 1 and epoch < ? or phase = 3 and epoch >= ?)"}
-	default:
-		wrong = []string{"phase in (1, 3) and phase = 3"}
-	}
-	for _, condition := range wrong {
-		args := []any{c.d.id(h.ID)}
-		for range countParams(condition) {
-			args = append(args, h.liveFrom)
-		}
+	for _, wrong := range c.wrongFor(h) {
 		found, err := query(ctx, c, func(scan func(...any) error, r *movingRow) error {
 			return scan(&r.id, &r.attempts, &r.phase)
-		}, "select delivery_id, attempts, phase from {queue} where webhook_id = ? and "+condition+" order by delivery_id limit ? {for update} {skip locked}",
-			append(args, limit-moved+1)...)
+		}, "select delivery_id, attempts, phase from {queue} where "+wrong.where+" order by delivery_id limit ? {for update} {skip locked}",
+			append(wrong.args, limit-moved+1)...)
 		if err != nil {
 			return moved, false, err
 		}
@@ -102,13 +94,42 @@ func (c session) followHook(ctx context.Context, h *hook, limit int) (moved int,
 	return moved, false, nil
 }
 
-func countParams(condition string) (n int) {
-	for _, r := range condition {
-		if r == '?' {
-			n++
+// anyToFollow reports whether any row does not fit its webhook, locked or not.
+func (c session) anyToFollow(ctx context.Context, h *hook) (bool, error) {
+	for _, wrong := range c.wrongFor(h) {
+		_, found, err := first(ctx, c, plain[uuid.UUID], "select delivery_id from {queue} where "+wrong.where+" limit 1", wrong.args...)
+		if err != nil || found {
+			return found, err
 		}
 	}
-	return n
+	return false, nil
+}
+
+// condition is a part of a statement with its arguments.
+type condition struct {
+	where string
+	args  []any
+}
+
+// wrongFor says which rows of the queue do not fit the webhook, in the terms of
+// its indexes.
+func (c session) wrongFor(h *hook) []condition {
+	of := func(phases string, args ...any) condition {
+		return condition{"webhook_id = ? and " + phases, append([]any{c.d.id(h.ID)}, args...)}
+	}
+	switch {
+	case !h.deletedAt.IsZero():
+		return []condition{of("phase = 0"), of("phase in (1, 3)")}
+	case !h.active:
+		return []condition{of("phase = 0"), of("phase in (1, 3) and phase = 1")}
+	case h.liveFrom > 0:
+		return []condition{
+			of("phase = 0 and epoch < ?", h.liveFrom),
+			of("phase in (1, 3) and (phase = 1 and epoch < ? or phase = 3 and epoch >= ?)", h.liveFrom, h.liveFrom),
+		}
+	default:
+		return []condition{of("phase in (1, 3) and phase = 3")}
+	}
 }
 
 // movingRow is a row of the queue that follows its webhook.
@@ -135,11 +156,11 @@ func (c session) move(ctx context.Context, h *hook, found []movingRow) error {
 	if err := c.close(ctx, ended, h.deletedAt); err != nil {
 		return err
 	}
-	if _, err := c.updateRows(ctx, "{queue}", "id uuid", hold, "t.delivery_id = x.id", []string{"phase = 3"}); err != nil {
+	if _, err := c.updateRows(ctx, "queue", "id uuid", hold, "{key t.delivery_id = x.id}", []string{"phase = 3"}); err != nil {
 		return err
 	}
 	// Before the moment of resuming it was not due, see dueAt.
-	_, err := c.updateRows(ctx, "{queue}", "id uuid", resume, "t.delivery_id = x.id",
+	_, err := c.updateRows(ctx, "queue", "id uuid", resume, "{key t.delivery_id = x.id}",
 		[]string{
 			"wake_at = case when t.epoch < ? then {max t.due_at, ?} else t.due_at end",
 			"due_at = case when t.epoch < ? then {max t.due_at, ?} else t.due_at end", "phase = 1",

@@ -28,19 +28,29 @@ const (
 // itself, except for what is published in a transaction of the host, whose
 // commit it does not see: the dispatcher of the same process looks for that, and
 // a process without one may call Wake after the commit. It does not block.
-func (s *Store) Wake() { s.wake() }
+func (s *Store) Wake() { s.wake(everybody) }
+
+// Whom a notification is for: its payload is the store's that sends it, which
+// leaves itself out, or nobody's.
+type audience bool
+
+const (
+	everybody audience = false
+	others    audience = true
+)
 
 // notifications are sent after commits, one at a time: a NOTIFY inside the
 // publishing transactions would line up their commits, at some 2,000 a second.
 type notifications struct {
 	mu      sync.Mutex
 	sending bool
-	again   bool
+	again   bool     // another one is to follow
+	whom    audience // for these
 }
 
 // wake sends a notification, or lets the one that is being sent be followed by
 // another.
-func (s *Store) wake() {
+func (s *Store) wake(whom audience) {
 	if s.d != Postgres {
 		return
 	}
@@ -48,26 +58,30 @@ func (s *Store) wake() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.sending {
-		n.again = true
+		n.again, n.whom = true, n.whom && whom
 		return
 	}
-	n.sending = true
+	n.sending, n.whom = true, others
 	go func() {
 		for more := true; more; {
-			s.notify()
+			s.notify(whom)
 			n.mu.Lock()
-			more = n.again
-			n.sending, n.again = more, false
+			more, whom = n.again, n.whom
+			n.sending, n.again, n.whom = more, false, others
 			n.mu.Unlock()
 		}
 	}()
 }
 
 // notify sends one notification. If it fails, the others poll.
-func (s *Store) notify() {
+func (s *Store) notify(whom audience) {
+	payload := ""
+	if whom == others {
+		payload = s.self
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), notifyTimeout)
 	defer cancel()
-	if _, err := s.db.ExecContext(ctx, "select pg_notify("+channelName+", '')", s.prefix); err != nil {
+	if _, err := s.db.ExecContext(ctx, "select pg_notify("+channelName+", $2)", s.prefix, payload); err != nil {
 		s.log.DebugContext(ctx, "sqlstore: dispatchers were not notified, and will find the work themselves", "error", err)
 	}
 	sleep(ctx, notifyEvery)
@@ -104,7 +118,7 @@ func (s *Store) Listen(ctx context.Context, wake func()) error {
 }
 
 func (s *Store) listen(ctx context.Context, conn *sql.Conn, wake func()) error {
-	var wait func(context.Context) error
+	var wait func(context.Context) (payload string, err error)
 	if err := conn.Raw(func(c any) (err error) {
 		wait, err = waiter(c)
 		return err
@@ -138,17 +152,23 @@ func (s *Store) listen(ctx context.Context, conn *sql.Conn, wake func()) error {
 		poll.Wait()
 	}()
 	for {
-		if err := conn.Raw(func(any) error { return wait(ctx) }); err != nil {
+		var from string
+		if err := conn.Raw(func(any) (err error) {
+			from, err = wait(ctx)
+			return err
+		}); err != nil {
 			return err
 		}
-		wake()
+		if from != s.self {
+			wake()
+		}
 	}
 }
 
 // waiter returns pgx's WaitForNotification, which database/sql does not know, of
 // a connection of its stdlib package. It is called by reflection, so that hosts
 // with another driver need not have pgx.
-func waiter(c any) (func(context.Context) error, error) {
+func waiter(c any) (func(context.Context) (payload string, err error), error) {
 	method := reflect.ValueOf(c).MethodByName("Conn")
 	if !method.IsValid() || method.Type().NumIn() != 0 || method.Type().NumOut() != 1 {
 		return nil, errors.ErrUnsupported
@@ -158,8 +178,12 @@ func waiter(c any) (func(context.Context) error, error) {
 		wait.Type().In(0) != reflect.TypeFor[context.Context]() {
 		return nil, errors.ErrUnsupported
 	}
-	return func(ctx context.Context) error {
-		err, _ := reflect.TypeAssert[error](wait.Call([]reflect.Value{reflect.ValueOf(ctx)})[1])
-		return err
+	return func(ctx context.Context) (string, error) {
+		out := wait.Call([]reflect.Value{reflect.ValueOf(ctx)})
+		if err, _ := reflect.TypeAssert[error](out[1]); err != nil {
+			return "", err
+		}
+		payload := reflect.Indirect(out[0]).FieldByName("Payload")
+		return payload.String(), nil
 	}, nil
 }

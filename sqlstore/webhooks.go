@@ -92,11 +92,15 @@ func (s *Store) CreateWebhook(ctx context.Context, p webhook.CreateWebhookParams
 		if err != nil {
 			return err
 		}
+		secret, err := c.seal(p.Secret, w.OrganizationID, w.ID)
+		if err != nil {
+			return err
+		}
 		n, err := c.exec(ctx, `{insert} {webhooks} (id, organization_id, name, description, endpoint_url, active, version, subscriptions,
 				secret, created_at, updated_at, created_by, updated_by, epoch, live_from, held_before, resumed_at, dirty)
 			values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0, 0, 0, 0) {or ignore}`,
 			c.d.id(w.ID), w.OrganizationID, w.Name, w.Description, w.EndpointURL, flag(w.Status == webhook.StatusActive), w.Version,
-			subscriptions, []byte(p.Secret.Reveal()), w.CreatedAt.UnixMicro(), w.UpdatedAt.UnixMicro(), w.CreatedBy, w.UpdatedBy)
+			subscriptions, secret, w.CreatedAt.UnixMicro(), w.UpdatedAt.UnixMicro(), w.CreatedBy, w.UpdatedBy)
 		if err != nil {
 			return err
 		}
@@ -187,7 +191,7 @@ func (s *Store) UpdateWebhook(ctx context.Context, p webhook.UpdateWebhookParams
 	if err != nil {
 		return webhook.Webhook{}, err
 	}
-	s.wake()
+	s.wake(everybody)
 	return out, nil
 }
 
@@ -265,7 +269,7 @@ func (c session) cancelUnsubscribed(ctx context.Context, before, after *hook, no
 			return err
 		}
 		found, err := query(ctx, c, scanOpen, `select q.delivery_id, q.phase, q.attempts, e.test, e.event_type, e.subject_type, e.subject_id, e.parents
-			from {queue} q join {events} e on e.id = q.event_id where q.webhook_id = ? and q.`+phase, c.d.id(after.ID))
+			from {queue} q join {events} e on {key e.id = q.event_id} where q.webhook_id = ? and q.`+phase, c.d.id(after.ID))
 		if err != nil {
 			return err
 		}
@@ -283,7 +287,7 @@ func (c session) cancelUnsubscribed(ctx context.Context, before, after *hook, no
 	if err := c.close(ctx, ended, now); err != nil {
 		return err
 	}
-	_, err := c.updateRows(ctx, "{queue}", "id uuid", inFlight, "t.delivery_id = x.id", []string{"cancelled = 1"})
+	_, err := c.updateRows(ctx, "queue", "id uuid", inFlight, "{key t.delivery_id = x.id}", []string{"cancelled = 1"})
 	return err
 }
 
@@ -331,7 +335,7 @@ func (s *Store) Webhooks(ctx context.Context, scope webhook.Scope, q webhook.Web
 		args = append(args, flag(q.Status == webhook.StatusActive))
 	}
 	if q.EventType != "" {
-		where += " and exists (select 1 from {subscriptions} s where s.webhook_id = w.id and s.event_type = ?)"
+		where += " and (select s.event_type from {subscriptions} s where s.webhook_id = w.id and s.event_type = ? limit 1) is not null"
 		args = append(args, string(q.EventType))
 	}
 	if goesOn {

@@ -411,6 +411,42 @@ func (c *MockTracerPublishedCall) DoAndReturn(f func(context.Context, webhook.Pu
 	return c
 }
 
+// Purged mocks base method.
+func (m *MockTracer) Purged(ctx context.Context, d webhook.PurgeCall) {
+	m.ctrl.T.Helper()
+	m.ctrl.Call(m, "Purged", ctx, d)
+}
+
+// Purged indicates an expected call of Purged.
+func (mr *MockTracerMockRecorder) Purged(ctx, d any) *MockTracerPurgedCall {
+	mr.mock.ctrl.T.Helper()
+	call := mr.mock.ctrl.RecordCallWithMethodType(mr.mock, "Purged", reflect.TypeOf((*MockTracer)(nil).Purged), ctx, d)
+	return &MockTracerPurgedCall{Call: call}
+}
+
+// MockTracerPurgedCall wrap *gomock.Call
+type MockTracerPurgedCall struct {
+	*gomock.Call
+}
+
+// Return rewrite *gomock.Call.Return
+func (c *MockTracerPurgedCall) Return() *MockTracerPurgedCall {
+	c.Call = c.Call.Return()
+	return c
+}
+
+// Do rewrite *gomock.Call.Do
+func (c *MockTracerPurgedCall) Do(f func(context.Context, webhook.PurgeCall)) *MockTracerPurgedCall {
+	c.Call = c.Call.Do(f)
+	return c
+}
+
+// DoAndReturn rewrite *gomock.Call.DoAndReturn
+func (c *MockTracerPurgedCall) DoAndReturn(f func(context.Context, webhook.PurgeCall)) *MockTracerPurgedCall {
+	c.Call = c.Call.DoAndReturn(f)
+	return c
+}
+
 // Recorded mocks base method.
 func (m *MockTracer) Recorded(ctx context.Context, d webhook.RecordCall) {
 	m.ctrl.T.Helper()

@@ -109,8 +109,8 @@ func run(ctx context.Context, out io.Writer, file string, once bool) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	// Its tables begin with "posthorn_", beside those of the service. As long as
-	// sqlstore cannot seal secrets, it wants to hear that this is understood.
+	// Its tables begin with "posthorn_", beside those of the service, which would
+	// give it a Keyring.
 	store, err := sqlstore.New(db, sqlstore.SQLite, sqlstore.Config{InsecurePlaintextSecrets: true})
 	if err != nil {
 		return err

@@ -11,7 +11,9 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -110,6 +112,17 @@ func run(ctx context.Context, out io.Writer, dsn string) (err error) {
 	return s.conclude(ctx, out, rcv, committed, rolledBack)
 }
 
+// secretKeys returns what webhooks' secrets are sealed with: from where a service
+// keeps such things, and here, where the database is thrown away, a new key.
+func secretKeys() string {
+	if keys := os.Getenv("WEBHOOK_KEYS"); keys != "" {
+		return keys
+	}
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // which never fails
+	return "throwaway:" + base64.StdEncoding.EncodeToString(key)
+}
+
 // open wires the parts together, and makes the tables of the shop and those of
 // the library beside them.
 func open(ctx context.Context, db database, rcv *receiver) (s shop, err error) {
@@ -123,7 +136,11 @@ func open(ctx context.Context, db database, rcv *receiver) (s shop, err error) {
 			return s, err
 		}
 	}
-	s.store, err = sqlstore.New(s.db, db.dialect, sqlstore.Config{InsecurePlaintextSecrets: true})
+	keys, err := sqlstore.ParseKeyring(secretKeys())
+	if err != nil {
+		return s, err
+	}
+	s.store, err = sqlstore.New(s.db, db.dialect, sqlstore.Config{Keyring: keys})
 	if err != nil {
 		return s, err
 	}

@@ -26,7 +26,8 @@ type task struct {
 	Server string
 	Source integration.Source
 	Number int    // among its siblings; also the seed
-	CA     []byte // dispatch: PEM
+	CA     []byte // dispatch, serve: PEM
+	Crash  *crashPlan
 }
 
 // tasks are the kinds of children. They work until ctx ends, which it does when
@@ -36,6 +37,7 @@ var tasks = map[string]func(ctx context.Context, c *childProcess, tick func()) e
 	"publish":  publishUntilKilled,
 	"dispatch": dispatch,
 	"migrate":  migrate,
+	"serve":    serveUntilKilled,
 }
 
 // childProcess is a child as it sees itself.

@@ -207,6 +207,7 @@ func (s *Server) Migrated(t *testing.T) *Space {
 	if s.Dialect == sqlstore.SQLite {
 		space := s.Empty(t)
 		require.NoError(t, space.Store(t).Migrate(t.Context()))
+		t.Cleanup(func() { space.RequireNoSecrets(t) })
 		return space
 	}
 	s.need(t)
@@ -219,6 +220,9 @@ func (s *Server) Migrated(t *testing.T) *Space {
 		require.NoError(t, err)
 	}
 	t.Cleanup(func() {
+		if !t.Failed() {
+			space.RequireNoSecrets(t)
+		}
 		// What a failed test has begun may still be going on.
 		if !t.Failed() && space.Clear() == nil {
 			s.giveBack(space)
@@ -300,6 +304,9 @@ func (s *Server) Connect(source Source, maxConns int) (*sql.DB, error) {
 	return db, nil
 }
 
+// Connector returns what opens connections to a space.
+func (s *Server) Connector(source Source) (driver.Connector, error) { return s.connector(source) }
+
 // ConnectVia opens the space once more, until the test ends, through a connector
 // that wraps the driver's. The test has half of the space's connections for it.
 func (s *Space) ConnectVia(t *testing.T, wrap func(driver.Connector) driver.Connector) *sql.DB {
@@ -325,9 +332,13 @@ func (s *Server) txOptions() *sql.TxOptions {
 	return nil
 }
 
-// NewStore returns a store on an open space.
+// NewStore returns a store on an open space. Its secrets are sealed.
 func (s *Server) NewStore(db *sql.DB) (*sqlstore.Store, error) {
-	return sqlstore.New(db, s.Dialect, sqlstore.Config{InsecurePlaintextSecrets: true})
+	keys, err := sqlstore.NewKeyring(sqlstore.Key{ID: "tests", Bytes: []byte("a key for tests, of 32 bytes: 5a")})
+	if err != nil {
+		return nil, err
+	}
+	return sqlstore.New(db, s.Dialect, sqlstore.Config{Keyring: keys})
 }
 
 // Store returns a store on the space.

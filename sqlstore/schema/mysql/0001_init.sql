@@ -10,7 +10,7 @@ create table if not exists posthorn_webhooks (
 	active smallint not null,
 	version bigint not null,
 	subscriptions longblob not null, -- JSON, in the order that was given
-	secret blob,                -- null once deleted
+	secret blob,                -- its first byte says how it is kept; null once deleted
 	created_at bigint not null,
 	updated_at bigint not null,
 	created_by blob not null,
@@ -34,7 +34,7 @@ create table if not exists posthorn_subscriptions (
 	webhook_id binary(16) not null,
 	filter blob, -- JSON
 	primary key (organization_id, subject_id, subject_type, event_type, webhook_id),
-	key posthorn_subscriptions_by_webhook (webhook_id)
+	key posthorn_subscriptions_by_webhook (webhook_id, event_type)
 );
 
 create table if not exists posthorn_events (
@@ -158,5 +158,6 @@ create table if not exists posthorn_notices (
 create table if not exists posthorn_gate (id smallint primary key);
 insert ignore into posthorn_gate (id) values (1);
 
-create table if not exists posthorn_schema (version int primary key);
-insert ignore into posthorn_schema (version) values (1);
+-- Releases that know version oldest, or a later one, work on tables of this version.
+create table if not exists posthorn_schema (version int primary key, oldest int not null);
+insert ignore into posthorn_schema (version, oldest) values (1, 1);

@@ -10,7 +10,7 @@ create table posthorn_webhooks (
 	active integer not null,
 	version integer not null,
 	subscriptions text not null, -- JSON, in the order that was given
-	secret blob,                -- null once deleted
+	secret blob,                -- its first byte says how it is kept; null once deleted
 	created_at integer not null,
 	updated_at integer not null,
 	created_by text not null,
@@ -35,7 +35,7 @@ create table posthorn_subscriptions (
 	filter text, -- JSON
 	primary key (organization_id, subject_id, subject_type, event_type, webhook_id)
 );
-create index posthorn_subscriptions_by_webhook on posthorn_subscriptions (webhook_id);
+create index posthorn_subscriptions_by_webhook on posthorn_subscriptions (webhook_id, event_type);
 
 create table posthorn_events (
 	id blob primary key,
@@ -160,5 +160,6 @@ create index posthorn_notices_by_due on posthorn_notices (due_at);
 create table posthorn_gate (id integer primary key);
 insert into posthorn_gate (id) values (1);
 
-create table posthorn_schema (version integer primary key);
-insert into posthorn_schema (version) values (1);
+-- Releases that know version oldest, or a later one, work on tables of this version.
+create table posthorn_schema (version integer primary key, oldest integer not null);
+insert into posthorn_schema (version, oldest) values (1, 1);

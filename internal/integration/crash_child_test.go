@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,7 +102,13 @@ func (s *crashStore) dieOrStop() {
 		}
 		defer func() { _ = conn.Close() }()
 	}
+	// The signal may take effect a little after Kill, so no connection is given back
+	// before the process has been continued.
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, syscall.SIGCONT)
+	defer signal.Stop(continued)
 	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	<-continued
 }
 
 // calling is called when a call begins.

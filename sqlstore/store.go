@@ -90,7 +90,7 @@ type Store struct {
 	self          string // whom notifications are from
 
 	texts  sync.Map      // statements by their shared form
-	writer chan struct{} // SQLite: held by the one transaction of this process that writes
+	writer *writer       // SQLite's
 
 	versionOK atomic.Bool // the tables have been looked at
 }
@@ -128,7 +128,7 @@ func New(db *sql.DB, d Dialect, cfg Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{db: db, d: d, prefix: cfg.TablePrefix, keyring: cfg.Keyring, plaintext: cfg.InsecurePlaintextSecrets, log: cfg.Logger, self: uuid.NewString(), writer: make(chan struct{}, 1)}
+	s := &Store{db: db, d: d, prefix: cfg.TablePrefix, keyring: cfg.Keyring, plaintext: cfg.InsecurePlaintextSecrets, log: cfg.Logger, self: uuid.NewString(), writer: newWriter()}
 	s.clock.s = s
 	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
 	defer cancel()

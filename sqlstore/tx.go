@@ -99,13 +99,12 @@ func (e *unknownCommitError) Unwrap() []error { return []error{webhook.ErrOutcom
 
 // once runs fn in one transaction.
 func (s *Store) once(ctx context.Context, begin func(session, context.Context) error, fn func(session) error) error {
-	if s.d == SQLite { // better to queue here than in SQLite's busy handler, which sleeps and is not fair
-		select {
-		case s.writer <- struct{}{}:
-			defer func() { <-s.writer }()
-		case <-ctx.Done():
-			return ctx.Err()
+	if s.d == SQLite {
+		release, err := s.writer.take(ctx)
+		if err != nil {
+			return err
 		}
+		defer release()
 	}
 	opts := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
 	if s.d == SQLite {

@@ -25,6 +25,7 @@ const (
 const (
 	leaseMargin  = 30 * time.Second // of the default lease, beyond the attempt's timeout
 	batchLimit   = 500              // rows of one call to the store
+	recordLimit  = 1000             // likewise, of outcomes
 	storeTimeout = 30 * time.Second // of one call to the store
 	farewell     = 5 * time.Second  // at shutdown, for what should have ended
 )
@@ -67,7 +68,7 @@ type DispatcherConfig struct {
 	// Defaults to AttemptTimeout + 30 s.
 	LeaseFor time.Duration
 
-	// Slots bounds the attempts in flight. Defaults to 512; negative is an
+	// Slots bounds the attempts in flight. Defaults to 1024; negative is an
 	// error.
 	Slots int
 

@@ -30,7 +30,7 @@ type ledger struct {
 	capacity int
 }
 
-func newLedger() *ledger { return &ledger{added: make(chan struct{}, 1), capacity: 4 * batchLimit} }
+func newLedger() *ledger { return &ledger{added: make(chan struct{}, 1), capacity: 4 * recordLimit} }
 
 func (l *ledger) open() {
 	l.mu.Lock()
@@ -80,11 +80,11 @@ func (l *ledger) next() []landing {
 			case <-closing:
 			}
 			continue
-		case n < batchLimit/2:
+		case n < recordLimit/2:
 			waitFor(closing, recordLinger)
 		}
 		l.mu.Lock()
-		n = min(len(l.waiting), batchLimit)
+		n = min(len(l.waiting), recordLimit)
 		batch := append([]landing(nil), l.waiting[:n]...)
 		l.waiting = l.waiting[:copy(l.waiting, l.waiting[n:])]
 		l.writing = n

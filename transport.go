@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	defaultSlots = 512
+	defaultSlots = 1024
 
 	// maxResponseHeaderBytes bounds all header blocks of one response together,
 	// those of 1xx responses included.
@@ -54,7 +54,7 @@ type TransportConfig struct {
 
 	// Slots is how many attempts run at once. As many connections are kept
 	// alive for one receiver, and four times as many altogether; requests
-	// beyond it work, but have to connect anew. Defaults to 512; negative is an
+	// beyond it work, but have to connect anew. Defaults to 1024; negative is an
 	// error.
 	Slots int
 

@@ -89,8 +89,8 @@ type Store struct {
 	notifications notifications
 	self          string // whom notifications are from
 
-	texts  sync.Map      // statements by their shared form
-	writer *writer       // SQLite's
+	texts  sync.Map // statements by their shared form
+	writer *writer  // SQLite's
 
 	versionOK atomic.Bool // the tables have been looked at
 }

@@ -157,6 +157,9 @@ func readExcerpt(body io.ReadCloser) (excerpt []byte, truncated bool, err error)
 // or a date. What cannot be read, or lies in the past, is zero.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
+	if text == "" { // as nearly always
+		return 0
+	}
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second
 	}

@@ -162,7 +162,7 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 	}()
 	storeCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	finish := FinishParams{Now: storedTime(d.clock.Now())}
+	finish := FinishParams{Now: storedTime(d.clock.Now()), Outcomes: make([]FinishedAttempt, 0, len(batch))}
 	release := ReleaseParams{Now: finish.Now}
 	exhausted, unopened := false, 0
 	for _, l := range batch {

@@ -102,7 +102,7 @@ func (s *Store) Finish(ctx context.Context, p webhook.FinishParams) (webhook.Fin
 	if len(p.Outcomes) == 0 {
 		return out, nil
 	}
-	var ended []ending
+	ended := make([]ending, 0, len(p.Outcomes))
 	now := stored(p.Now)
 	err := s.work(ctx, "finish", func(c session) error {
 		ended = ended[:0]

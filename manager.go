@@ -66,7 +66,7 @@ type ManagerConfig struct {
 // the only place that authorizes, and it is safe for concurrent use.
 //
 // Owners and admins may call every method, viewers Webhook, Webhooks,
-// Deliveries, Delivery, Attempts and Counters, and see there neither payloads
+// Deliveries, Delivery, Attempts, Counters and InFlight, and see there neither payloads
 // nor the answers of receivers. Every other call is ErrForbidden, before
 // anything is read. A record of another organization is ErrNotFound, like a
 // missing one.
@@ -115,6 +115,9 @@ func NewManager(s ManagerStore, cfg ManagerConfig) (*Manager, error) {
 		maxHooks: cfg.MaxWebhooks, maxPayload: cfg.MaxPayloadBytes, clock: clockOr(cfg.Clock, cfg.Dispatcher, s),
 	}, nil
 }
+
+// Catalog returns the subject types and event types that webhooks can ask for.
+func (m *Manager) Catalog() *Catalog { return m.catalog }
 
 // mayChange returns the scope of an actor who may do everything.
 func mayChange(a Actor) (Scope, error) {
@@ -187,7 +190,9 @@ func refusal(faults ValidationErrors, endpointErr error) error {
 
 // Update replaces everything of a webhook that can be changed: later attempts
 // go to the new endpoint, unfinished deliveries of what is no longer subscribed
-// are cancelled, those of an inactive webhook are held.
+// are cancelled, those of an inactive webhook are held. What has been claimed
+// before may still be attempted, to the old endpoint; InFlight says when nothing
+// is any more.
 //
 // It returns ErrConflict if the webhook has changed since ch.Version, and
 // ValidationErrors and ErrDestinationNotAllowed as Create does.
@@ -275,6 +280,21 @@ func (m *Manager) awaitFlights(ctx context.Context, scope Scope, id uuid.UUID) e
 			return fmt.Errorf("webhook: delete: %d of them: %w: %w", n, ErrStillInFlight, ctx.Err())
 		}
 	}
+}
+
+// InFlight returns how many attempts of a webhook may be in flight, those of
+// processes that have died included until their leases run out. The webhook may
+// have been deleted: this is what Delete waits for.
+func (m *Manager) InFlight(ctx context.Context, a Actor, webhookID uuid.UUID) (int, error) {
+	scope, _, err := mayRead(a)
+	if err != nil {
+		return 0, err
+	}
+	n, err := m.store.Leased(ctx, scope, webhookID, m.now())
+	if err != nil {
+		return 0, fmt.Errorf("webhook: in flight: %w", err)
+	}
+	return n, nil
 }
 
 // Webhook returns one webhook, or ErrNotFound.
@@ -402,7 +422,7 @@ func (m *Manager) Cancel(ctx context.Context, a Actor, deliveryID uuid.UUID) err
 	return nil
 }
 
-// Recovery is what [Manager.Recover] did.
+// Recovery is what [Manager.Recover] did, or would do.
 type Recovery struct {
 	Redelivered int // failed deliveries that got a new one
 	Released    int // held deliveries that are pending now
@@ -419,16 +439,26 @@ const recoverBatch = 500
 // Recovery says what had been done, and calling it again does only the rest.
 // ErrConflict if the webhook is inactive.
 func (m *Manager) Recover(ctx context.Context, a Actor, webhookID uuid.UUID, since time.Time) (Recovery, error) {
+	return m.recover(ctx, a, RecoverParams{WebhookID: webhookID, Since: since})
+}
+
+// RecoverPreview returns what Recover would do now, and changes nothing. It
+// goes through the same deliveries, and returns the same errors.
+func (m *Manager) RecoverPreview(ctx context.Context, a Actor, webhookID uuid.UUID, since time.Time) (Recovery, error) {
+	return m.recover(ctx, a, RecoverParams{WebhookID: webhookID, Since: since, Preview: true})
+}
+
+func (m *Manager) recover(ctx context.Context, a Actor, p RecoverParams) (Recovery, error) {
 	scope, err := mayChange(a)
 	if err != nil {
 		return Recovery{}, err
 	}
 	var faults ValidationErrors
-	checkTime(&faults, "since", since)
+	checkTime(&faults, "since", p.Since)
 	if err := faults.err(); err != nil {
 		return Recovery{}, err
 	}
-	p := RecoverParams{Scope: scope, WebhookID: webhookID, Since: storedTime(since), Limit: recoverBatch, Now: m.now()}
+	p.Scope, p.Since, p.Limit, p.Now = scope, storedTime(p.Since), recoverBatch, m.now()
 	var done Recovery
 	for {
 		r, err := m.store.Recover(ctx, p)
@@ -438,7 +468,9 @@ func (m *Manager) Recover(ctx context.Context, a Actor, webhookID uuid.UUID, sin
 		done.Redelivered += r.Redelivered
 		done.Released += r.Released
 		done.Purged += r.Purged
-		m.wake()
+		if !p.Preview {
+			m.wake()
+		}
 		if !r.More {
 			return done, nil
 		}

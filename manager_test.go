@@ -109,6 +109,12 @@ var managerCalls = []managerCall{
 	{"Recover", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.Recover(ctx, a, to.webhook, time.Time{})
 	}},
+	{"RecoverPreview", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
+		return m.RecoverPreview(ctx, a, to.webhook, time.Time{})
+	}},
+	{"InFlight", true, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
+		return m.InFlight(ctx, a, to.webhook)
+	}},
 	{"SendTest", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.SendTest(ctx, a, to.webhook, webhook.EventMessageSent)
 	}},

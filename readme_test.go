@@ -241,9 +241,12 @@ func TestREADMERoles(t *testing.T) {
 		}
 	}
 	methods := manager.Type()
-	require.Len(t, viewers, methods.NumMethod())
+	require.Len(t, viewers, methods.NumMethod()-1, "all but Catalog, which is nobody's")
 	for i := range methods.NumMethod() {
 		m := methods.Method(i)
+		if m.Name == "Catalog" {
+			continue
+		}
 		require.Contains(t, viewers, m.Name)
 		require.True(t, mayCall(m, webhook.RoleOwner), m.Name)
 		require.True(t, mayCall(m, webhook.RoleAdmin), m.Name)

@@ -138,7 +138,9 @@ import (
 // creation, a batch a call: one that failed since the given time gets one new
 // delivery, if it is the event's newest to that webhook; a held one becomes
 // pending itself. Test events stay out. Until, which the first batch finds and
-// the others are given, keeps what a recovery itself adds out of its own sight. ErrConflict if the webhook is inactive.
+// the others are given, keeps what a recovery itself adds out of its own sight.
+// A Preview returns the same counts and changes nothing. ErrConflict if the
+// webhook is inactive.
 type Store interface {
 	ManagerStore
 	DispatcherStore
@@ -333,9 +335,10 @@ type RecoverParams struct {
 	After     Position  // Next of the batch before; zero means the beginning
 	Limit     int       // deliveries to look at
 	Now       time.Time
+	Preview   bool // count what would be done, and do nothing
 }
 
-// RecoverResult is what one batch did.
+// RecoverResult is what one batch did, or would do.
 type RecoverResult struct {
 	Redelivered int      // new deliveries
 	Released    int      // held ones that are pending now

@@ -54,7 +54,7 @@ func (b *bench) drain(ctx context.Context) (*report, error) {
 		if r.limit, err = b.runLimit(ctx, targets, concurrency, b.sizes.limitFor); err != nil {
 			return nil, err
 		}
-		if r.ours, err = b.runDrain(ctx, targets); err != nil {
+		if r.ours, err = b.runDrain(ctx, targets, false); err != nil {
 			return nil, fmt.Errorf("drain: %w", err)
 		}
 		if b.peer == peerRiver {
@@ -112,8 +112,8 @@ func (b *bench) reportDrain(rounds []drainRound, settings riverSettings) *report
 const insertBatch = 1000
 
 // runDrain fills a new store and measures from the start of the dispatcher to
-// its last record.
-func (b *bench) runDrain(ctx context.Context, targets []target) (run drainRun, err error) {
+// its last record, if asked for under a snapshot that somebody else holds.
+func (b *bench) runDrain(ctx context.Context, targets []target, snapshot bool) (run drainRun, err error) {
 	db, err := b.openDatabase(ctx)
 	if err != nil {
 		return run, err
@@ -128,6 +128,13 @@ func (b *bench) runDrain(ctx context.Context, targets []target) (run drainRun, e
 		return run, err
 	}
 	b.log.Info("inserted", "events", n, "seconds", number(time.Since(filling).Seconds()))
+	if snapshot {
+		release, err := db.snapshot(ctx)
+		if err != nil {
+			return run, err
+		}
+		defer func() { err = errors.Join(err, release()) }()
+	}
 	if _, err := b.receiver.ask(question{Reset: true}); err != nil {
 		return run, err
 	}

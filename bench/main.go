@@ -90,7 +90,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(errOut)
-	flags.StringVar(&o.scenario, "scenario", "", "limit, drain, isolate, claim, log, delete or soak")
+	flags.StringVar(&o.scenario, "scenario", "", "limit, drain, isolate, claim, log, delete, snapshot or soak")
 	flags.StringVar(&o.store, "store", storeMem, "postgres, mariadb, sqlite or mem")
 	flags.StringVar(&o.dsn, "dsn", "", "the server, as an administrator; for sqlite a folder (defaults: see README)")
 	flags.StringVar(&o.peer, "peer", peerNone, "river or none; river needs -store postgres")
@@ -127,12 +127,12 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 // run starts the receiver and runs the scenario.
 func (b *bench) run(ctx context.Context) (r *report, err error) {
 	scenarios := map[string]func(context.Context) (*report, error){
-		"limit": b.limit, "drain": b.drain, "isolate": b.isolate, "claim": b.claim, "log": b.logPages, "delete": b.deletion, "soak": b.soak,
+		"limit": b.limit, "drain": b.drain, "isolate": b.isolate, "claim": b.claim, "log": b.logPages, "delete": b.deletion, "snapshot": b.snapshot, "soak": b.soak,
 	}
 	scenario, ok := scenarios[b.scenario]
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("-scenario is %q; it must be limit, drain, isolate, claim, log, delete or soak", b.scenario)
+		return nil, fmt.Errorf("-scenario is %q; it must be limit, drain, isolate, claim, log, delete, snapshot or soak", b.scenario)
 	case !slices.Contains([]string{storeMem, storePostgres, storeMariaDB, storeSQLite}, b.store):
 		return nil, fmt.Errorf("-store is %q; it must be postgres, mariadb, sqlite or mem", b.store)
 	case !slices.Contains([]string{peerNone, peerRiver}, b.peer):

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -134,6 +135,16 @@ func openPostgres(ctx context.Context, dsn string, plans bool) (_ *database, err
 			_, err := db.ExecContext(ctx, "VACUUM")
 			return err
 		},
+	}
+	out.snapshot = func(ctx context.Context) (func() error, error) {
+		tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := tx.ExecContext(ctx, "SELECT 1"); err != nil { // which takes it
+			return nil, errors.Join(err, tx.Rollback())
+		}
+		return tx.Rollback, nil
 	}
 	if plans {
 		out.explain = d.explain

@@ -22,6 +22,8 @@ type sizes struct {
 	logged       int // attempts of the scenario log
 	loggedSQLite int
 
+	snapshot int // deliveries of a drain under one snapshot
+
 	pending int // deliveries of the webhook that the scenario delete deletes
 
 	soakFor       time.Duration
@@ -52,6 +54,7 @@ func fullSizes() sizes {
 		backlog:       500_000,
 		logged:        10_000_000,
 		loggedSQLite:  1_000_000,
+		snapshot:      160_000,
 		pending:       100_000,
 		soakFor:       5 * time.Minute,
 		soakWindow:    15 * time.Second,
@@ -75,6 +78,7 @@ func quickSizes() sizes {
 	s.peerSweep = 5_000 // more than are ever fetched at once
 	s.logged, s.loggedSQLite = 1_000_000, 100_000
 	s.future, s.backlog = 100_000, 50_000
+	s.snapshot = 40_000
 	s.pending = 20_000
 	s.soakFor, s.soakWindow, s.soakRetention = 40*time.Second, 4*time.Second, 8*time.Second
 	s.isolateRounds = 1

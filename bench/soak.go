@@ -55,7 +55,7 @@ func (b *bench) soak(ctx context.Context) (r *report, err error) {
 		if err != nil {
 			return nil, err
 		}
-		drained, err := b.runDrain(ctx, targets)
+		drained, err := b.runDrain(ctx, targets, false)
 		if err != nil {
 			return nil, err
 		}

@@ -18,8 +18,12 @@ type database struct {
 	cpu   cpuClock // nil if the store works inside this process
 	close func() error
 
-	fill    func(context.Context, table) error                                         // nil if nobody has written it
-	sizes   func(context.Context) (tableSizes, error)                                  // likewise
+	fill  func(context.Context, table) error        // nil if nobody has written it
+	sizes func(context.Context) (tableSizes, error) // likewise
+	// snapshot begins a transaction that sees the database as it is now until it is
+	// released; nil if that keeps nothing from anybody.
+	snapshot func(context.Context) (release func() error, err error)
+
 	vacuum  func(context.Context) error                                                // nil if there is nothing like it
 	explain func(context.Context, func(webhook.Store) error) (plans string, err error) // nil unless asked for
 }

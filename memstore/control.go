@@ -90,14 +90,18 @@ func (s *Store) Recover(ctx context.Context, p webhook.RecoverParams) (webhook.R
 		out.Next = d.position()
 		switch {
 		case held:
-			s.resume(d, stored(p.Now))
 			out.Released++
+			if !p.Preview {
+				s.resume(d, stored(p.Now))
+			}
 		case d != d.event.newestFor(h):
 		case d.event.Payload == nil:
 			out.Purged++
 		default:
-			s.addDelivery(h, d.event, stored(p.Now), d.id)
 			out.Redelivered++
+			if !p.Preview {
+				s.addDelivery(h, d.event, stored(p.Now), d.id)
+			}
 		}
 	}
 	s.wake()

@@ -23,7 +23,7 @@ const (
 func (s *Store) Claim(ctx context.Context, p webhook.ClaimParams) (webhook.ClaimResult, error) {
 	var k *claiming
 	err := s.work(ctx, "claim", func(c session) error {
-		k = &claiming{session: c, p: &p, now: stored(p.Now), token: uuid.New(), room: newRoom(&p), hooks: map[uuid.UUID]*claimHook{}, exhausted: map[uuid.UUID]bool{}}
+		k = &claiming{session: c, p: &p, now: stored(p.Now), token: uuid.New(), room: newRoom(&p), hooks: map[uuid.UUID]*claimHook{}, exhausted: map[uuid.UUID]bool{}, upTo: map[uuid.UUID]uuid.UUID{}}
 		return k.run(ctx)
 	}, func(c session) (bool, error) {
 		if len(k.out.Claims) == 0 {
@@ -35,7 +35,10 @@ func (s *Store) Claim(ctx context.Context, p webhook.ClaimParams) (webhook.Claim
 	if err != nil {
 		return webhook.ClaimResult{}, err
 	}
-	s.lanes.served(k.room.hooks, k.empty)
+	if len(k.out.Claims) > 0 {
+		s.lanes.leases(k.out.Claims[0].LeasedUntil)
+	}
+	s.lanes.served(k.lanes, k.upTo, k.empty)
 	s.lanes.addBehind(k.behind)
 	return k.out, nil
 }
@@ -49,7 +52,8 @@ type claiming struct {
 	room  *room
 	hooks map[uuid.UUID]*claimHook // as they are now
 
-	exhausted map[uuid.UUID]bool // webhooks without any more ready rows
+	exhausted map[uuid.UUID]bool      // webhooks without any more ready rows
+	upTo      map[uuid.UUID]uuid.UUID // by webhook, the last delivery that was taken
 
 	lanes   []lane
 	scanned bool // the queue was asked who has work
@@ -70,13 +74,15 @@ type claimHook struct {
 }
 
 func (k *claiming) run(ctx context.Context) error {
+	began, from := ticks(), k.session.lanes.leasedFrom()
 	ahead, _, err := first(ctx, k.session, func(scan func(...any) error, a *ahead) error {
 		return scan(at{&a.waiting}, at{&a.leased})
 	}, `select (select wake_at from {queue} where phase = 1 order by wake_at limit 1),
-		(select wake_at from {queue} where phase = 2 order by wake_at limit 1)`)
+		(select wake_at from {queue} where phase = 2 and wake_at >= ? order by wake_at limit 1)`, from.UnixMicro())
 	if err != nil {
 		return err
 	}
+	k.session.lanes.leasedUntil(from, ahead.leased, k.now, ticks().Sub(began))
 	promoted := 0
 	if !ahead.waiting.IsZero() && !ahead.waiting.After(k.now) {
 		if promoted, err = k.promote(ctx); err != nil {
@@ -128,40 +134,66 @@ func (k *claiming) scan(ctx context.Context) error {
 		return nil
 	}
 	k.scanned = true
-	ready := `with recursive r(id) as (
-			select (select webhook_id from {queue} where phase = 0 order by webhook_id limit 1)
-			union all
-			select (select q.webhook_id from {queue} q where q.phase = 0 and q.webhook_id > r.id order by q.webhook_id limit 1)
-			from r where r.id is not null
-		) `
-	from := "r"
-	if k.d == MySQL { // which looks into the index in the same way by itself
-		ready, from = "", "(select distinct webhook_id as id from {queue} where phase = 0) r"
-	}
 	type found struct {
 		lane
 		active bool
 	}
+	began := ticks()
 	all, err := query(ctx, k.session, func(scan func(...any) error, f *found) error {
 		var active int
-		err := scan(&f.id, &f.organization, &active)
+		err := scan(&f.id, &f.organization, &active, maybe[uuid.UUID]{&f.low})
 		f.active = active == 1
 		return err
-	}, ready+"select w.id, w.organization_id, case when w.deleted_at is null then w.active else 0 end from "+from+" join {webhooks} w on {key w.id = r.id}")
+	}, scanOf[k.d])
 	if err != nil {
 		return err
 	}
+	took := ticks().Sub(began)
 	var list []lane
 	var behind []uuid.UUID
 	for _, f := range all {
+		if f.low == (uuid.UUID{}) {
+			f.low = lowest
+		}
 		if f.active {
 			list = append(list, f.lane)
 		} else {
 			behind = append(behind, f.id)
 		}
 	}
-	k.lanes = k.session.lanes.scanned(list, behind)
+	before := map[uuid.UUID]uuid.UUID{}
+	for i := range k.lanes {
+		before[k.lanes[i].id] = k.lanes[i].low
+	}
+	k.lanes = k.session.lanes.scanned(list, behind, took)
+	for i := range k.lanes {
+		if l := &k.lanes[i]; l.low != before[l.id] {
+			delete(k.exhausted, l.id) // it begins before where this claim has looked
+		}
+	}
 	return nil
+}
+
+// scanOf finds the webhooks that have ready rows. PostgreSQL's says as well where
+// they begin; MySQL looks into the index in the same way by itself.
+var scanOf = map[Dialect]string{
+	Postgres: `with recursive r(id, low) as (
+			(select webhook_id, delivery_id from {queue} where phase = 0 order by webhook_id, delivery_id limit 1)
+			union all
+			select n.webhook_id, n.delivery_id from r cross join lateral (
+				select q.webhook_id, q.delivery_id from {queue} q where q.phase = 0 and q.webhook_id > r.id
+				order by q.webhook_id, q.delivery_id limit 1) n
+		) select w.id, w.organization_id, case when w.deleted_at is null then w.active else 0 end, r.low
+		from r join {webhooks} w on {key w.id = r.id}`,
+	MySQL: `select w.id, w.organization_id, case when w.deleted_at is null then w.active else 0 end, null
+		from (select distinct webhook_id as id from {queue} where phase = 0) r join {webhooks} w on {key w.id = r.id}`,
+	SQLite: `with recursive r(id) as (
+			select (select webhook_id from {queue} where phase = 0 order by webhook_id limit 1)
+			union all
+			select (select q.webhook_id from {queue} q where q.phase = 0 and q.webhook_id > r.id order by q.webhook_id limit 1)
+			from r where r.id is not null
+		) select w.id, w.organization_id, case when w.deleted_at is null then w.active else 0 end, null
+		from r join {webhooks} w on {key w.id = r.id}`,
 }
 
 // take claims, round by round, until the limit or nothing is left.
@@ -255,7 +287,11 @@ func (k *claiming) lease(ctx context.Context, want []allotment) error {
 	taken := k.out.Claims[before:]
 	got := map[uuid.UUID]int{}
 	for i := range taken {
-		got[taken[i].WebhookID]++
+		c := &taken[i]
+		got[c.WebhookID]++
+		if last := k.upTo[c.WebhookID]; slices.Compare(c.DeliveryID[:], last[:]) > 0 {
+			k.upTo[c.WebhookID] = c.DeliveryID
+		}
 	}
 	for _, a := range want {
 		if got[a.lane.id] < a.n {
@@ -281,7 +317,7 @@ func (k *claiming) lease(ctx context.Context, want []allotment) error {
 func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.Time) error {
 	x := k.d.rows()
 	for i, a := range want {
-		x.add().int("i", int64(i)).id("id", a.lane.id).int("n", int64(a.n))
+		x.add().int("i", int64(i)).id("id", a.lane.id).int("n", int64(a.n)).id("low", a.lane.low)
 	}
 	urls, secrets := make([]string, len(want)), make([]webhook.Secret, len(want))
 	var i int
@@ -289,10 +325,10 @@ func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.
 	text, args := k.statement(`with taken as materialized (
 			select x.i, q.delivery_id, q.event_id, q.attempts, w.endpoint_url, w.secret,
 				case when q.epoch < w.held_before then greatest(q.due_at, w.resumed_at) else q.due_at end as due_at
-			from {rows x i int, id uuid, n int} join {webhooks} w on {key w.id = x.id} and w.active = 1 and w.deleted_at is null
+			from {rows x i int, id uuid, n int, low uuid} join {webhooks} w on {key w.id = x.id} and w.active = 1 and w.deleted_at is null
 			cross join lateral (
 				select q.delivery_id, q.event_id, q.attempts, q.epoch, q.due_at from {queue} q
-				where q.phase = 0 and q.webhook_id = x.id and q.due_at <= ?
+				where q.phase = 0 and q.webhook_id = x.id and q.delivery_id >= x.low and q.due_at <= ?
 					and q.epoch >= case when w.resumed_at > ? then greatest(w.live_from, w.held_before) else w.live_from end
 				order by q.delivery_id limit x.n for update skip locked) q),
 		leased as (
@@ -427,15 +463,15 @@ func (k *claiming) pick(ctx context.Context, want []allotment, lock bool) ([]rea
 		x := k.d.rows()
 		for _, a := range want {
 			if h := k.hooks[a.lane.id]; h.active {
-				x.add().id("id", h.id).int("n", int64(a.n)).int("live_from", h.liveFrom)
+				x.add().id("id", h.id).int("n", int64(a.n)).int("live_from", h.liveFrom).id("low", a.lane.low)
 			}
 		}
 		if x.n == 0 {
 			return nil, nil
 		}
-		return query(ctx, k.session, scan, `select q.* from {rows x id uuid, n int, live_from int} cross join lateral (
+		return query(ctx, k.session, scan, `select q.* from {rows x id uuid, n int, live_from int, low uuid} cross join lateral (
 				select `+columns+` from {queue} q
-				where q.phase = 0 and q.webhook_id = x.id and q.epoch >= x.live_from and q.due_at <= ?
+				where q.phase = 0 and q.webhook_id = x.id and q.delivery_id >= x.low and q.epoch >= x.live_from and q.due_at <= ?
 				order by q.delivery_id limit x.n`+forUpdate+`) q`, x, k.now.UnixMicro())
 	}
 	var parts []string

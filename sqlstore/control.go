@@ -91,7 +91,7 @@ func (s *Store) Recover(ctx context.Context, p webhook.RecoverParams) (webhook.R
 	if err != nil {
 		return webhook.RecoverResult{}, err
 	}
-	if out.Redelivered+out.Released > 0 {
+	if out.Redelivered+out.Released > 0 && !p.Preview {
 		s.lanes.addOne(p.WebhookID, p.Scope.OrganizationID)
 		s.wake(everybody)
 	}
@@ -160,6 +160,9 @@ func (c session) recover(ctx context.Context, p *webhook.RecoverParams) (webhook
 			})
 			out.Redelivered++
 		}
+	}
+	if p.Preview {
+		return out, nil
 	}
 	if err := c.open(ctx, again, now); err != nil {
 		return out, err

@@ -42,6 +42,9 @@ func (s *Store) InsertEvents(ctx context.Context, p webhook.InsertParams) (webho
 		return webhook.InsertResult{}, err
 	}
 	s.lanes.add(in.deliveries)
+	if len(in.claims) > 0 {
+		s.lanes.leases(in.claims[0].LeasedUntil)
+	}
 	if len(in.claims) < len(in.deliveries) {
 		whom := everybody
 		if p.Lease != nil { // the dispatcher of this process knows

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -11,18 +12,34 @@ import (
 const (
 	scanEvery = 16 // claims, at the latest, until the queue is asked again who has work
 	scanCheap = 64 // webhooks: asking for so many costs less than it is worth to avoid
+
+	// scanPause is how many times as long as the last scan nobody asks again, as long
+	// as claims are full: it may have walked over many rows that are gone.
+	scanPause = 10
+
+	leasedLookEvery = time.Second
 )
+
+// lowest is before every id.
+var lowest = uuid.UUID{15: 1}
+
+// ticks is for how long something takes, and says nothing about what is due.
+func ticks() time.Time { return time.Now() } //nolint:forbidigo // as said
 
 // lanes is what this process knows about who has ready deliveries, so that a
 // claim need not ask the whole queue. It may know too much, which a claim
 // finds out, and too little, which the next scan mends.
 type lanes struct {
-	mu        sync.Mutex
-	known     map[uuid.UUID]*lane
-	turns     uint64
-	sinceScan int // claims
-	found     int // webhooks, by the last scan
-	behind    map[uuid.UUID]struct{}
+	mu         sync.Mutex
+	known      map[uuid.UUID]*lane
+	turns      uint64
+	sinceScan  int // claims
+	found      int // webhooks, by the last scan
+	asked      bool
+	pause      time.Time // until when full claims do without a scan
+	leased     time.Time // when the first lease ends; Settle looks at all of them
+	leasedLook time.Time // when to look for others', of shorter leases or other clocks
+	behind     map[uuid.UUID]struct{}
 }
 
 // lane is a webhook that may have ready deliveries.
@@ -30,19 +47,32 @@ type lane struct {
 	id           uuid.UUID
 	organization string
 	served       uint64 // its last turn
+
+	// low is where its ready deliveries begin, so that a claim need not walk over
+	// what a PostgreSQL with old snapshots still has of those before. One that is
+	// before it all the same, because its transaction committed late or its time
+	// came again, is found by the next scan.
+	low uuid.UUID
 }
 
-// note adds a webhook; the lock is held.
-func (l *lanes) note(id uuid.UUID, organization string) *lane {
+// note adds a webhook that has ready deliveries from low on; the lock is held.
+func (l *lanes) note(id uuid.UUID, organization string, low uuid.UUID) *lane {
 	if l.known == nil {
 		l.known = map[uuid.UUID]*lane{}
 	}
 	n := l.known[id]
 	if n == nil {
-		n = &lane{id: id, organization: organization}
+		n = &lane{id: id, organization: organization, low: low}
 		l.known[id] = n
 	}
 	return n
+}
+
+// from lowers where the ready deliveries begin.
+func (n *lane) from(id uuid.UUID) {
+	if slices.Compare(id[:], n.low[:]) < 0 {
+		n.low = id
+	}
 }
 
 // add notes the webhooks that have got deliveries.
@@ -51,7 +81,7 @@ func (l *lanes) add(deliveries []insertDelivery) {
 	defer l.mu.Unlock()
 	for _, d := range deliveries {
 		if d.claim == nil && d.hook.active {
-			l.note(d.hook.id, d.event.OrganizationID)
+			l.note(d.hook.id, d.event.OrganizationID, d.id).from(d.id)
 		}
 	}
 }
@@ -60,7 +90,7 @@ func (l *lanes) add(deliveries []insertDelivery) {
 func (l *lanes) addOne(id uuid.UUID, organization string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.note(id, organization)
+	l.note(id, organization, lowest).from(lowest)
 }
 
 // inTurn returns the known webhooks, those first whose turn is longest ago, and
@@ -74,7 +104,7 @@ func (l *lanes) inTurn() (out []lane, scan bool) {
 		out = append(out, *n)
 	}
 	sortLanes(out)
-	return out, l.sinceScan > scanEvery
+	return out, !l.asked || l.sinceScan > scanEvery && !ticks().Before(l.pause)
 }
 
 func sortLanes(list []lane) {
@@ -95,26 +125,37 @@ func (l *lanes) worthScanning() bool {
 }
 
 // scanned takes in what a scan has found, and returns all of it.
-func (l *lanes) scanned(found []lane, behind []uuid.UUID) []lane {
+func (l *lanes) scanned(found []lane, behind []uuid.UUID, took time.Duration) []lane {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sinceScan, l.found = 0, len(found)+len(behind)
+	l.asked, l.sinceScan, l.found = true, 0, len(found)+len(behind)
+	l.pause = ticks().Add(scanPause * took)
 	for i := range found {
-		found[i] = *l.note(found[i].id, found[i].organization)
+		f := &found[i]
+		n := l.note(f.id, f.organization, f.low)
+		n.from(f.low)
+		*f = *n
 	}
 	l.noteBehind(behind)
 	sortLanes(found)
 	return found
 }
 
-// served ends a claim: these had their turn, those had nothing.
-func (l *lanes) served(taken map[uuid.UUID]int, empty []uuid.UUID) {
+// served ends a claim: those had their turn of which something was taken, up to
+// these ids, and those had nothing.
+func (l *lanes) served(turns []lane, upTo map[uuid.UUID]uuid.UUID, empty []uuid.UUID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turns++
-	for id, count := range taken {
-		if n := l.known[id]; n != nil && count > 0 {
-			n.served = l.turns
+	for i := range turns {
+		last, ok := upTo[turns[i].id]
+		n := l.known[turns[i].id]
+		if !ok || n == nil {
+			continue
+		}
+		n.served = l.turns
+		if n.low == turns[i].low { // nothing has come before it meanwhile
+			n.low = last
 		}
 	}
 	for _, id := range empty {
@@ -149,4 +190,38 @@ func (l *lanes) takeBehind() (id uuid.UUID, ok, others bool) {
 		return id, true, len(l.behind) > 0
 	}
 	return id, false, false
+}
+
+// leasedFrom returns when the first lease ends, as far as this process knows, or
+// the zero time if it is time to look at all of them.
+func (l *lanes) leasedFrom() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !ticks().Before(l.leasedLook) {
+		return time.Time{}
+	}
+	return l.leased
+}
+
+// leasedUntil takes in the first end of a lease that a look has found after
+// from, if any; leases of claims at now end later than that.
+func (l *lanes) leasedUntil(from, first, now time.Time, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first.IsZero() {
+		first = now
+	}
+	l.leased = first
+	if from.IsZero() {
+		l.leasedLook = ticks().Add(leasedLookEvery + scanPause*took)
+	}
+}
+
+// leases notes leases that end at a time.
+func (l *lanes) leases(until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if until.Before(l.leased) {
+		l.leased = until
+	}
 }

@@ -159,11 +159,20 @@ func (f *fixture) recovery(w webhook.Webhook) webhook.RecoverParams {
 	}
 }
 
-// recoverAll goes through all batches and returns the sums.
+// recoverAll goes through all batches and returns the sums, which a preview
+// has to tell.
 func (f *fixture) recoverAll(p webhook.RecoverParams) webhook.RecoverResult {
 	f.t.Helper()
+	before := f.contents(ours)
+	preview := p
+	preview.Preview = true
+	told, err := recoverAll(f, preview)
+	f.NoError(err)
+	f.Equal(before, f.contents(ours), "a preview has changed something")
+
 	sum, err := recoverAll(f, p)
 	f.NoError(err)
+	f.Equal(told, sum, "what the preview says, and what was done")
 	return sum
 }
 

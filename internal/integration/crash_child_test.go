@@ -377,7 +377,9 @@ func (h *crashHost) toggle(ctx context.Context) error {
 			}); err != nil {
 				return err
 			}
-			if status == webhook.StatusInactive {
+			// Attempts that were claimed before may begin until none is in flight; of
+			// a process that has been killed that may take longer than this waits.
+			if status == webhook.StatusInactive && h.landed(ctx, organization, w.ID) {
 				if err := h.l.note("inactive %s %d", w.ID, h.clock.Now().UnixMicro()); err != nil {
 					return err
 				}
@@ -385,6 +387,18 @@ func (h *crashHost) toggle(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// landed waits a little until a webhook has no attempt in flight, and reports
+// whether it has none.
+func (h *crashHost) landed(ctx context.Context, organization string, id uuid.UUID) bool {
+	for range 50 {
+		if n, err := h.manager.InFlight(ctx, adminOf(organization), id); err == nil && n == 0 {
+			return true
+		}
+		pauseFor(ctx, 2*time.Millisecond)
+	}
+	return false
 }
 
 func pauseFor(ctx context.Context, d time.Duration) {

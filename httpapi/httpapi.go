@@ -6,9 +6,26 @@
 //
 // Everything goes through [webhook.Manager], so that the API knows no other rules
 // than the panel does: its roles, its bounds, its words for what is wrong. What it
-// adds is the wire: names of enums, pages, and errors as problem documents (RFC
-// 9457, application/problem+json). An OpenAPI 3.1 document is served at
-// /v1/openapi.json.
+// adds is the wire: paths, names of enums, pages, and errors.
+//
+// # Requests
+//
+// Bodies are JSON objects of at most [Config].MaxBodyBytes, as application/json in
+// UTF-8. Unknown fields and parameters, names in another case, fields or parameters
+// that are there twice, and null are refused: nothing is ignored in silence. PATCH
+// leaves alone what its content leaves out, and carries the version of the webhook
+// that the caller has read; if the webhook has moved on, it is answered with 409.
+//
+// # Answers
+//
+// Errors are problem documents (RFC 9457, application/problem+json). One about a
+// request that breaks a rule has all faults in its errors, each with the field, and
+// for a field of the body with a JSON pointer. Somebody else's organization, and its
+// records, are 404, as if they did not exist. A webhook's secret is in the answer to
+// its creation and nowhere else.
+//
+// An OpenAPI 3.1 document, for this host's catalog, is served at /v1/openapi.json to
+// everybody who may read.
 package httpapi
 
 import (
@@ -29,21 +46,24 @@ import (
 // DefaultMaxBodyBytes bounds a request's body.
 const DefaultMaxBodyBytes = 1 << 20
 
-// deleteTimeout is how long a deletion waits for attempts in flight, which an
-// answer may keep busy for the 15 s that an attempt has.
-const deleteTimeout = 10 * time.Second
+// deleteTimeout is how long a deletion waits for attempts in flight. Those of this
+// process are aborted at once; those of others may take the 15 s that an attempt has,
+// which is more than a client should be kept waiting.
+const deleteTimeout = 2 * time.Second
 
 // Config configures [New]. Actor is required.
 type Config struct {
 	// Actor says who makes a request, by whatever the host authenticates with: a
-	// bearer token, a session. Its error is answered with 401, or with 403 if it is
+	// bearer token, a session. It is asked before anything else, also for paths that
+	// there are not. Its error is answered with 401, or with 403 if it is
 	// ErrForbidden, and its text goes to the Logger only. Required: there is no API
-	// without authentication. Called concurrently.
+	// without authentication. Called concurrently; it leaves the body alone.
 	Actor func(*http.Request) (webhook.Actor, error)
 
 	// TrustedOrigins are origins, such as "https://app.example.com", whose pages may
 	// call what changes something. Browsers of all others are refused, in case
-	// Actor reads a cookie; programs that are no browsers are not concerned.
+	// Actor reads a cookie; programs that are no browsers are not concerned. For
+	// calls from another origin the host also has to answer preflight requests.
 	// Defaults to the API's own origin only.
 	TrustedOrigins []string
 
@@ -57,14 +77,14 @@ type Config struct {
 
 // api is the handler.
 type api struct {
-	manager *webhook.Manager
-	actor   func(*http.Request) (webhook.Actor, error)
-	origins *http.CrossOriginProtection
-	maxBody int64
-	log     *slog.Logger
-	names   *names
-	mux     *http.ServeMux
-	openAPI json.RawMessage
+	manager  *webhook.Manager
+	actor    func(*http.Request) (webhook.Actor, error)
+	origins  *http.CrossOriginProtection
+	maxBody  int64
+	log      *slog.Logger
+	names    *names
+	mux      *http.ServeMux
+	document schema
 }
 
 // New returns the API of a manager. It may be mounted under a prefix with
@@ -84,20 +104,15 @@ func New(m *webhook.Manager, cfg Config) (http.Handler, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &api{
-		manager: m, actor: cfg.Actor, origins: http.NewCrossOriginProtection(), maxBody: cfg.MaxBodyBytes, log: cfg.Logger, mux: http.NewServeMux(),
+		manager: m, actor: cfg.Actor, origins: http.NewCrossOriginProtection(), maxBody: cfg.MaxBodyBytes, log: cfg.Logger,
+		names: newNames(m.Catalog()), mux: http.NewServeMux(),
 	}
 	for i, o := range cfg.TrustedOrigins {
 		if err := a.origins.AddTrustedOrigin(o); err != nil {
 			return nil, fmt.Errorf("httpapi: new: trusted_origins[%d]: %w", i, err)
 		}
 	}
-	var err error
-	if a.names, err = newNames(m.Catalog()); err != nil {
-		return nil, fmt.Errorf("httpapi: new: %w", err)
-	}
-	if a.openAPI, err = json.Marshal(document(a.names)); err != nil {
-		return nil, fmt.Errorf("httpapi: new: openapi: %w", err)
-	}
+	a.document = document(a.names)
 	a.route()
 	return a, nil
 }
@@ -109,8 +124,11 @@ type operation struct {
 	query        []parameter
 	request      string // name of the body's schema; empty means that there is none
 	answers      []reply
+	conflict     string // what a caller is told of ErrConflict; empty means that there is none
 	serve        func(*api, *call) (*answer, error)
 }
+
+func (o *operation) reads() bool { return o.method == http.MethodGet }
 
 // reply is an answer that an operation has, other than a problem.
 type reply struct {
@@ -128,78 +146,99 @@ type answer struct {
 // call is a request whose sender is known.
 type call struct {
 	*http.Request
-	actor webhook.Actor
-	a     *api
+	actor     webhook.Actor
+	api       *api
+	operation *operation // nil if there is none
 }
 
 // route tells the mux of every operation, and of what is wrong elsewhere.
 func (a *api) route() {
+	handle := func(pattern string, serve func(http.ResponseWriter, *call)) {
+		a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if actor, ok := a.identify(w, r); ok {
+				serve(w, &call{r, actor, a, nil})
+			}
+		})
+	}
 	allowed := map[string][]string{}
 	for _, o := range operations {
-		a.mux.HandleFunc(o.method+" "+o.path, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, o) })
+		handle(o.method+" "+o.path, func(w http.ResponseWriter, c *call) { a.serve(w, c, &o) })
 		allowed[o.path] = append(allowed[o.path], o.method)
-		if o.method == http.MethodGet {
+		if o.reads() {
 			allowed[o.path] = append(allowed[o.path], http.MethodHead)
 		}
 	}
 	for p, methods := range allowed {
 		slices.Sort(methods)
-		a.mux.HandleFunc(p, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Allow", strings.Join(methods, ", "))
-			a.refuse(w, problem{Status: http.StatusMethodNotAllowed, Detail: fmt.Sprintf("%s is not allowed here; %s is.", r.Method, strings.Join(methods, ", "))})
+		list := strings.Join(methods, ", ")
+		handle(p, func(w http.ResponseWriter, c *call) {
+			w.Header().Set("Allow", list)
+			refuse(w, problem{Status: http.StatusMethodNotAllowed, Detail: fmt.Sprintf("%s is not allowed here; there are %s.", shown(c.Method), list)})
 		})
 	}
-	a.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { a.refuse(w, errNoSuchPath) })
+	handle("/", func(w http.ResponseWriter, _ *call) { refuse(w, errNoSuchPath) })
 }
 
 // ServeHTTP answers one request.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if err := a.origins.Check(r); err != nil {
-		a.refuse(w, problem{Status: http.StatusForbidden, Detail: "The request comes from a page of another origin."})
+		refuse(w, problem{Status: http.StatusForbidden, Detail: "The request comes from a page of another origin."})
 		return
 	}
-	// The mux would redirect to the clean path, without the prefix it does not know.
-	if r.URL.Path != path.Clean(r.URL.Path) {
-		a.refuse(w, errNoSuchPath)
+	// The mux would redirect to the clean path, without the prefix that it does not
+	// know, and answer "*" by itself.
+	if p := r.URL.EscapedPath(); p != path.Clean(p) || p == "*" {
+		if _, ok := a.identify(w, r); ok {
+			refuse(w, errNoSuchPath)
+		}
 		return
 	}
 	a.mux.ServeHTTP(w, r)
 }
 
-func (a *api) serve(w http.ResponseWriter, r *http.Request, o operation) {
+// identify asks the host who makes a request, and answers it if that fails.
+func (a *api) identify(w http.ResponseWriter, r *http.Request) (webhook.Actor, bool) {
 	actor, err := a.actor(r)
 	switch {
 	case errors.Is(err, webhook.ErrForbidden):
 		a.log.DebugContext(r.Context(), "httpapi: refused", "error", err)
-		a.refuse(w, problem{Status: http.StatusForbidden, Detail: "You may not do this."})
-		return
+		refuse(w, problem{Status: http.StatusForbidden, Detail: "You may not do this."})
 	case err != nil:
 		a.log.DebugContext(r.Context(), "httpapi: not authenticated", "error", err)
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		a.refuse(w, problem{Status: http.StatusUnauthorized, Detail: "The request does not say who you are, or not so that it can be believed."})
-		return
+		refuse(w, problem{Status: http.StatusUnauthorized, Detail: "The request does not say who you are, or not so that it can be believed."})
 	}
-	c := &call{Request: r, actor: actor, a: a}
-	answer, err := a.answer(c, o)
-	if err != nil {
-		a.fail(w, c, err)
-		return
-	}
-	write(w, answer.status, "application/json", answer.body)
+	return actor, err == nil
 }
 
-func (a *api) answer(c *call, o operation) (*answer, error) {
+func (a *api) serve(w http.ResponseWriter, c *call, o *operation) {
+	c.operation = o
+	answer, err := a.answer(c, o)
+	if err == nil {
+		write(w, answer.status, "application/json", answer.body)
+		return
+	}
+	p := problemOf(err, o)
+	if p.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
+		a.log.ErrorContext(c.Context(), "httpapi: failed", "operation", o.id, "path", c.URL.Path, "error", err)
+	}
+	refuse(w, p)
+}
+
+func (a *api) answer(c *call, o *operation) (*answer, error) {
 	// Somebody else's organization is not there, whatever is asked of it.
-	if id := c.PathValue("organization_id"); strings.Contains(o.path, "{organization_id}") && id != c.actor.OrganizationID {
+	if id := c.PathValue("organization_id"); strings.HasPrefix(o.path, organizationPath) && id != c.actor.OrganizationID {
 		return nil, webhook.ErrNotFound
 	}
 	if err := checkQuery(c, o.query); err != nil {
 		return nil, err
 	}
-	if o.request == "" && c.Method != http.MethodGet && c.Method != http.MethodHead {
+	if o.request == "" && !o.reads() {
 		if err := c.noBody(); err != nil {
 			return nil, err
 		}
@@ -207,25 +246,8 @@ func (a *api) answer(c *call, o operation) (*answer, error) {
 	return o.serve(a, c)
 }
 
-// fail answers with what an error means to the caller.
-func (a *api) fail(w http.ResponseWriter, c *call, err error) {
-	p := problemOf(err)
-	if p.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
-		a.log.ErrorContext(c.Context(), "httpapi: failed", "method", c.Method, "path", c.URL.Path, "error", err)
-	}
-	if c.Method == http.MethodGet || c.Method == http.MethodHead {
-		for i := range p.Errors {
-			p.Errors[i].Pointer = "" // it is a parameter
-		}
-	}
-	a.refuse(w, p)
-}
-
-func (a *api) refuse(w http.ResponseWriter, p problem) {
-	if p.Type == "" {
-		p.Type = "about:blank"
-	}
-	p.Title = http.StatusText(p.Status)
+func refuse(w http.ResponseWriter, p problem) {
+	p.Type, p.Title = "about:blank", http.StatusText(p.Status)
 	write(w, p.Status, "application/problem+json", p)
 }
 

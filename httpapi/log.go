@@ -46,7 +46,7 @@ type (
 	}
 )
 
-// idOr returns an id of the path, or the zero UUID if the path has none.
+// idOr returns an id of the path, or the zero UUID if the operation's path has none.
 func (c *call) idOr(name string) (uuid.UUID, error) {
 	if c.PathValue(name) == "" {
 		return uuid.UUID{}, nil
@@ -166,10 +166,12 @@ func (a *api) test(c *call) (*answer, error) {
 	t, known := valueOf(subscriptionPrefix, in.SubscriptionType, a.names.events)
 	d, err := a.manager.SendTest(c.Context(), c.actor, id, t)
 	var faults webhook.ValidationErrors
-	if !known && errors.As(err, &faults) {
-		return nil, invalid(inBody("subscription_type", oneOf(subscriptionPrefix, a.names.events)))
-	}
-	if err != nil {
+	switch {
+	case errors.As(err, &faults) && !known:
+		return nil, invalid(place{}.member("subscription_type").fault(oneOf(subscriptionPrefix, a.names.events)))
+	case errors.As(err, &faults): // the catalog has changed since the webhook was registered, or the sample is too large
+		return nil, problem{Status: http.StatusConflict, Detail: "No sample of this type can be sent for the webhook's first subscription."}
+	case err != nil:
 		return nil, err
 	}
 	return &answer{http.StatusAccepted, deliveryAnswer{deliveryOf(&d)}}, nil
@@ -185,7 +187,7 @@ func (a *api) recover(c *call) (*answer, error) {
 		return nil, err
 	}
 	if in.Since == nil {
-		return nil, invalid(inBody("since", "is required: a time as in 2026-01-31T12:00:00Z (RFC 3339)"))
+		return nil, invalid(place{}.member("since").fault("is required; " + mustBeTime))
 	}
 	do := a.manager.Recover
 	if in.Preview {

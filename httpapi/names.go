@@ -2,20 +2,21 @@ package httpapi
 
 import (
 	"fmt"
-	"slices"
+	"regexp"
 	"strings"
 
 	"github.com/posthorn/webhook"
 )
 
-// Prefixes of the names of enums, which are upper case: WEBHOOK_STATUS_ACTIVE.
+// Prefixes of the names of enums: the rest is the value in upper case, as in
+// WEBHOOK_STATUS_ACTIVE.
 const (
 	subjectTypePrefix  = "WEBHOOK_SUBJECT_TYPE_"
 	subscriptionPrefix = "WEBHOOK_SUBSCRIPTION_TYPE_"
 	statusPrefix       = "WEBHOOK_STATUS_"
 	statePrefix        = "WEBHOOK_DELIVERY_STATE_"
 	outcomePrefix      = "WEBHOOK_ATTEMPT_OUTCOME_"
-	errorPrefix        = "WEBHOOK_ERROR_"
+	errorPrefix        = "WEBHOOK_ERROR_CLASS_"
 )
 
 var (
@@ -56,14 +57,15 @@ func namesOf[T ~string](prefix string, known []T) []string {
 	return list
 }
 
-// names are what a catalog offers.
+// names are what a catalog offers. Its types are in snake case and no two of them
+// are equal, so that neither are their names here.
 type names struct {
 	catalog  *webhook.Catalog
 	subjects []webhook.SubjectType
 	events   []webhook.EventType
 }
 
-func newNames(c *webhook.Catalog) (*names, error) {
+func newNames(c *webhook.Catalog) *names {
 	n := &names{catalog: c}
 	for _, s := range c.SubjectTypes() {
 		n.subjects = append(n.subjects, s.Type)
@@ -71,31 +73,19 @@ func newNames(c *webhook.Catalog) (*names, error) {
 	for _, e := range c.EventTypes() {
 		n.events = append(n.events, e.Type)
 	}
-	if err := distinct(namesOf(subjectTypePrefix, n.subjects)); err != nil {
-		return nil, err
-	}
-	return n, distinct(namesOf(subscriptionPrefix, n.events))
+	return n
 }
 
-// distinct refuses a catalog of names that upper case makes equal.
-func distinct(list []string) error {
-	for i, name := range list {
-		if slices.Contains(list[:i], name) {
-			return fmt.Errorf("catalog: two of its types would be called %s", name)
-		}
-	}
-	return nil
-}
+// upperSnake is what a name has behind its prefix.
+const upperSnake = `[A-Z][A-Z0-9]*(_[A-Z0-9]+)*$`
 
-// eventTypeFilter reads the name of an event type in a filter. The log may have
-// types that the catalog no longer offers.
-func (n *names) eventTypeFilter(name string) (webhook.EventType, error) {
-	if v, ok := valueOf(subscriptionPrefix, name, n.events); ok {
-		return v, nil
+var eventTypeName = regexp.MustCompile("^" + subscriptionPrefix + upperSnake)
+
+// eventTypeFilter reads the name of an event type in a filter: of any, because the
+// log may have types that the catalog no longer offers.
+func eventTypeFilter(name string) (webhook.EventType, bool) {
+	if !eventTypeName.MatchString(name) || len(name) > len(subscriptionPrefix)+webhook.MaxIDBytes {
+		return "", false
 	}
-	v, ok := strings.CutPrefix(name, subscriptionPrefix)
-	if !ok {
-		return "", invalid(fault{Field: "subscription_type", Detail: "must begin with " + subscriptionPrefix})
-	}
-	return webhook.EventType(strings.ToLower(v)), nil
+	return webhook.EventType(strings.ToLower(strings.TrimPrefix(name, subscriptionPrefix))), true
 }

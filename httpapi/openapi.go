@@ -2,16 +2,41 @@ package httpapi
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/posthorn/webhook"
 )
 
-// schema is a JSON schema, 2020-12, which OpenAPI 3.1 takes as it is.
+const documentPath = "/v1/openapi.json"
+
+// openAPI answers with the document. Its server is what stands before the paths of
+// this API, which the request line says even if the host has mounted it under a
+// prefix.
+func (a *api) openAPI(c *call) (*answer, error) {
+	if err := a.mayRead(c); err != nil {
+		return nil, err
+	}
+	server := "/"
+	if u, err := url.ParseRequestURI(c.RequestURI); err == nil {
+		if prefix := strings.TrimSuffix(u.EscapedPath(), documentPath); prefix != "" {
+			server = prefix
+		}
+	}
+	d := maps.Clone(a.document)
+	d["servers"] = []schema{{"url": server}}
+	return &answer{http.StatusOK, d}, nil
+}
+
+// schema is a JSON schema, 2020-12, which OpenAPI 3.1 takes as it is, or another
+// part of the document.
 type schema map[string]any
 
 func reference(name string) schema { return schema{"$ref": "#/components/schemas/" + name} }
@@ -54,7 +79,18 @@ var parts = map[reflect.Type]string{
 	reflect.TypeFor[updateContent]():   "UpdateWebhookContent",
 }
 
-// document is the API as OpenAPI 3.1 describes it.
+// bounds are what a field's values must keep to, by its tag.
+var bounds = map[string]schema{
+	"Name":          {"minLength": 1, "maxLength": webhook.MaxNameLength},
+	"Description":   {"maxLength": webhook.MaxDescriptionLength},
+	"EndpointURL":   {"maxLength": webhook.MaxEndpointURLBytes, "description": "An https URL of a host on the public internet."},
+	"Subscriptions": {"minItems": 1, "maxItems": webhook.MaxSubscriptions},
+	"ID":            {"minLength": 1, "maxLength": webhook.MaxIDBytes},
+	"Filter":        {"maxProperties": webhook.MaxAttributes, "description": "Attributes that events must have, all of them."},
+	"Version":       {"minimum": 1, "description": "The version that was read."},
+}
+
+// document is the API as OpenAPI 3.1 describes it, but for its servers.
 func document(n *names) schema {
 	schemas := schema{
 		"SubjectType":      open(subjectTypePrefix, namesOf(subjectTypePrefix, n.subjects)),
@@ -62,7 +98,7 @@ func document(n *names) schema {
 		"Status":           closed(namesOf(statusPrefix, statuses)),
 		"DeliveryState":    closed(namesOf(statePrefix, states)),
 		"Outcome":          closed(namesOf(outcomePrefix, outcomes)),
-		"ErrorClass":       schema{"type": "string", "pattern": "^" + errorPrefix, "description": "More may come."},
+		"ErrorClass":       schema{"type": "string", "pattern": "^" + errorPrefix + upperSnake, "description": "More may come."},
 		"OpenAPIDocument":  schema{"type": "object"},
 	}
 	for name, t := range bodies {
@@ -89,7 +125,6 @@ func document(n *names) schema {
 			"title": "Webhooks", "version": "1",
 			"description": "Webhooks of an organization: registrations, deliveries and their log. Errors are problem documents (RFC 9457).",
 		},
-		"servers":  []schema{{"url": "/"}},
 		"security": []schema{{"bearer": []string{}}},
 		"paths":    paths,
 		"components": schema{
@@ -102,8 +137,8 @@ func document(n *names) schema {
 // open is an enum that answers may have retired values of.
 func open(prefix string, names []string) schema {
 	return schema{
-		"anyOf":       []schema{{"type": "string", "enum": names}, {"type": "string", "pattern": "^" + prefix}},
-		"description": "Requests take those that are listed; answers may have others, which are no longer offered.",
+		"anyOf":       []schema{{"type": "string", "enum": names}, {"type": "string", "pattern": "^" + prefix + upperSnake}},
+		"description": "Requests take those that are listed; filters and answers may have others, which are no longer offered.",
 	}
 }
 
@@ -125,13 +160,32 @@ func pathParameters(path string) (list []schema) {
 	return list
 }
 
-// problems are the statuses that every operation may answer with.
-var problems = []int{
-	http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict,
-	http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusInternalServerError, http.StatusServiceUnavailable,
+// problems are the statuses that an operation may answer with, beside those that it
+// lists.
+func (o *operation) problems() map[int]string {
+	list := map[int]string{
+		http.StatusBadRequest:          "The request breaks a rule, which errors names.",
+		http.StatusUnauthorized:        "The request does not say who makes it.",
+		http.StatusForbidden:           "The role does not allow it, or the request comes from a page of another origin.",
+		http.StatusInternalServerError: "Something went wrong on this side.",
+		http.StatusServiceUnavailable:  "It took too long.",
+	}
+	if strings.HasPrefix(o.path, organizationPath) {
+		list[http.StatusNotFound] = "The organization is not the caller's, or has no such record."
+	}
+	if !o.reads() {
+		list[http.StatusRequestEntityTooLarge] = "The body is too large."
+	}
+	if o.request != "" {
+		list[http.StatusUnsupportedMediaType] = "The body is not said to be application/json."
+	}
+	if o.conflict != "" {
+		list[http.StatusConflict] = o.conflict
+	}
+	return list
 }
 
-func (o operation) describe() schema {
+func (o *operation) describe() schema {
 	out := schema{"operationId": o.id, "summary": o.summary}
 	var query []schema
 	for _, p := range o.query {
@@ -151,9 +205,9 @@ func (o operation) describe() schema {
 		}
 		answers[strconv.Itoa(r.status)] = a
 	}
-	for _, status := range problems {
+	for status, about := range o.problems() {
 		answers[strconv.Itoa(status)] = schema{
-			"description": http.StatusText(status), "content": schema{"application/problem+json": schema{"schema": reference("Problem")}},
+			"description": about, "content": schema{"application/problem+json": schema{"schema": reference("Problem")}},
 		}
 	}
 	out["responses"] = answers
@@ -161,24 +215,23 @@ func (o operation) describe() schema {
 }
 
 // schemaOf describes a struct as encoding/json writes and reads it. A field tagged
-// enum is one of the named values; one that is omitempty, or tagged optional, need
-// not be there.
+// enum is one of the named values, one tagged bound keeps to it; one that is
+// omitempty, or tagged optional, need not be there.
 func schemaOf(t reflect.Type) schema {
 	properties, required := schema{}, []string{}
 	for _, f := range reflect.VisibleFields(t) {
-		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		name, s := jsonName(f), valueSchema(f.Type)
 		if e := f.Tag.Get("enum"); e != "" {
-			properties[name] = reference(e)
-		} else {
-			properties[name] = valueSchema(f.Type)
+			s = reference(e)
 		}
-		if options != "" || f.Tag.Get("optional") != "" {
-			continue
+		maps.Copy(s, bounds[f.Tag.Get("bound")])
+		if !optional(f) {
+			required = append(required, name)
 		}
-		required = append(required, name)
-		if f.Type.Kind() == reflect.Pointer {
-			properties[name] = schema{"anyOf": []schema{valueSchema(f.Type), {"type": "null"}}}
+		if f.Tag.Get("null") != "" {
+			s = schema{"anyOf": []schema{s, {"type": "null"}}}
 		}
+		properties[name] = s
 	}
 	out := schema{"type": "object", "properties": properties, "additionalProperties": false}
 	if len(required) > 0 {
@@ -203,8 +256,6 @@ func valueSchema(t reflect.Type) schema {
 		return schema{"type": "array", "items": valueSchema(t.Elem())}
 	case reflect.Map:
 		return schema{"type": "object", "additionalProperties": valueSchema(t.Elem())}
-	case reflect.Struct:
-		return schemaOf(t)
 	case reflect.Bool:
 		return schema{"type": "boolean"}
 	case reflect.Float64:

@@ -6,8 +6,6 @@ import (
 	"github.com/posthorn/webhook"
 )
 
-const documentPath = "/v1/openapi.json"
-
 // Parameters of lists.
 var (
 	limitParameter     = parameter{"limit", "Items a page; 50 by default.", schema{"type": "integer", "minimum": 1, "maximum": webhook.MaxPageSize}}
@@ -32,7 +30,8 @@ var (
 var operations = []operation{
 	{
 		method: http.MethodPost, path: webhooksPath, id: "createWebhook", summary: "Register a webhook. Its secret is in this answer and nowhere else.",
-		request: "CreateWebhookRequest", answers: []reply{{http.StatusCreated, "CreateWebhookResponse", "The webhook, active, and its secret."}}, serve: (*api).create,
+		request: "CreateWebhookRequest", answers: []reply{{http.StatusCreated, "CreateWebhookResponse", "The webhook, active, and its secret."}},
+		conflict: "The organization has as many webhooks as it may have.", serve: (*api).create,
 	},
 	{
 		method: http.MethodGet, path: webhooksPath, id: "listWebhooks", summary: "List the organization's webhooks, newest first.",
@@ -46,13 +45,14 @@ var operations = []operation{
 	{
 		method: http.MethodPatch, path: webhookPath, id: "updateWebhook",
 		summary: "Change a webhook. What content leaves out stays. version is that of the webhook as it was read; resume, on activation, delivers what was held.",
-		request: "UpdateWebhookRequest", answers: []reply{{http.StatusOK, "WebhookResponse", "The webhook as it is now."}}, serve: (*api).update,
+		request: "UpdateWebhookRequest", answers: []reply{{http.StatusOK, "WebhookResponse", "The webhook as it is now."}},
+		conflict: "The webhook has changed since that version; read it and make the change again.", serve: (*api).update,
 	},
 	{
 		method: http.MethodDelete, path: webhookPath, id: "deleteWebhook", summary: "Delete a webhook. Nothing new is sent from then on.",
 		answers: []reply{
 			{http.StatusNoContent, "", "Deleted; nothing more reaches the endpoint."},
-			{http.StatusAccepted, "DeleteWebhookResponse", "Deleted; attempts that were in flight 10 s later may still reach the endpoint."},
+			{http.StatusAccepted, "DeleteWebhookResponse", "Deleted; attempts that are in flight still may reach the endpoint yet. Deleting it again goes on waiting for them."},
 		},
 		serve: (*api).remove,
 	},
@@ -70,12 +70,14 @@ var operations = []operation{
 	},
 	{
 		method: http.MethodPost, path: webhookPath + "/test", id: "sendTest", summary: "Send a sample of an event type to the webhook, once.",
-		request: "SendTestRequest", answers: []reply{{http.StatusAccepted, "DeliveryResponse", "The delivery, on its way."}}, serve: (*api).test,
+		request: "SendTestRequest", answers: []reply{{http.StatusAccepted, "DeliveryResponse", "The delivery, on its way."}},
+		conflict: "The webhook is inactive, or has no subscription.", serve: (*api).test,
 	},
 	{
 		method: http.MethodPost, path: webhookPath + "/recover", id: "recoverWebhook",
 		summary: "Send again what has failed since a time, and release what is held. With preview, only count it.",
-		request: "RecoverRequest", answers: []reply{{http.StatusOK, "RecoverResponse", "What was done, or would be."}}, serve: (*api).recover,
+		request: "RecoverRequest", answers: []reply{{http.StatusOK, "RecoverResponse", "What was done, or would be."}},
+		conflict: "The webhook is inactive; activate it first.", serve: (*api).recover,
 	},
 	{
 		method: http.MethodGet, path: deliveriesPath, id: "listDeliveries", summary: "The organization's deliveries, newest first.",
@@ -91,11 +93,12 @@ var operations = []operation{
 	},
 	{
 		method: http.MethodPost, path: deliveryPath + "/redeliver", id: "redeliver", summary: "Send a finished delivery's event again.",
-		answers: []reply{{http.StatusAccepted, "DeliveryResponse", "The new delivery, on its way."}}, serve: (*api).redeliver,
+		answers:  []reply{{http.StatusAccepted, "DeliveryResponse", "The new delivery, on its way."}},
+		conflict: "The delivery is not finished, its payload is no longer kept, or its webhook has been deleted.", serve: (*api).redeliver,
 	},
 	{
 		method: http.MethodPost, path: deliveryPath + "/cancel", id: "cancelDelivery", summary: "End a delivery that is pending or held.",
-		answers: []reply{{http.StatusNoContent, "", "Cancelled."}}, serve: (*api).cancel,
+		answers: []reply{{http.StatusNoContent, "", "Cancelled."}}, conflict: "The delivery is finished.", serve: (*api).cancel,
 	},
 	{
 		method: http.MethodGet, path: organizationPath + "/event-types", id: "listEventTypes", summary: "What webhooks can be subscribed to.",
@@ -103,7 +106,7 @@ var operations = []operation{
 	},
 	{
 		method: http.MethodGet, path: documentPath, id: "getOpenAPI", summary: "This document.",
-		answers: []reply{{http.StatusOK, "OpenAPIDocument", "OpenAPI 3.1."}}, serve: func(a *api, _ *call) (*answer, error) { return &answer{http.StatusOK, a.openAPI}, nil },
+		answers: []reply{{http.StatusOK, "OpenAPIDocument", "OpenAPI 3.1."}}, serve: (*api).openAPI,
 	},
 }
 
@@ -125,10 +128,15 @@ type (
 	}
 )
 
+// mayRead lets those through who may read anything. The catalog is the host's, but
+// for its customers' people only; the manager says who these are.
+func (a *api) mayRead(c *call) error {
+	_, err := a.manager.Webhooks(c.Context(), c.actor, webhook.WebhookQuery{Limit: 1})
+	return err
+}
+
 func (a *api) eventTypes(c *call) (*answer, error) {
-	// The catalog is the host's, but only its customers' people see it: the manager
-	// says who these are.
-	if _, err := a.manager.Webhooks(c.Context(), c.actor, webhook.WebhookQuery{Limit: 1}); err != nil {
+	if err := a.mayRead(c); err != nil {
 		return nil, err
 	}
 	return &answer{http.StatusOK, eventTypesAnswer{

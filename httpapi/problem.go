@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"strings"
+	"strconv"
 
 	"github.com/posthorn/webhook"
 )
@@ -37,19 +37,16 @@ func invalid(faults ...fault) problem {
 	return problem{Status: http.StatusBadRequest, Detail: "The request breaks a rule; errors says which.", Errors: faults}
 }
 
-// problemOf says what an error means to a caller: nothing of the inside.
-func problemOf(err error) problem {
+// problemOf says what an error of an operation means to a caller, and nothing of
+// the inside.
+func problemOf(err error, o *operation) problem {
 	var p problem
 	var faults webhook.ValidationErrors
 	switch {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &faults):
-		var list []fault
-		for _, f := range faults {
-			list = append(list, faultIn(f.Field, f.Reason))
-		}
-		return invalid(list...)
+		return problemOfFaults(faults, o)
 	case errors.Is(err, webhook.ErrInvalidCursor):
 		return invalid(fault{Field: "cursor", Detail: "is not one that this list has given, with these filters"})
 	case errors.Is(err, webhook.ErrNotFound):
@@ -57,7 +54,9 @@ func problemOf(err error) problem {
 	case errors.Is(err, webhook.ErrForbidden):
 		return problem{Status: http.StatusForbidden, Detail: "Your role does not allow this."}
 	case errors.Is(err, webhook.ErrConflict):
-		return problem{Status: http.StatusConflict, Detail: reasonOf(err)}
+		return problem{Status: http.StatusConflict, Detail: o.conflict}
+	case errors.Is(err, webhook.ErrOutcomeUnknown):
+		return problem{Status: http.StatusServiceUnavailable, Detail: "It is not known whether this took effect. Look before you try again."}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return problem{Status: http.StatusServiceUnavailable, Detail: "It took too long. Try again."}
 	default:
@@ -65,46 +64,59 @@ func problemOf(err error) problem {
 	}
 }
 
-// conflicts are the conflicts that the manager's methods document.
-var conflicts = []struct{ operation, detail string }{
-	{"recover", "The webhook is inactive; activate it first."},
-	{"redeliver", "The delivery is not finished, its payload is no longer kept, or its webhook has been deleted."},
-	{"cancel", "The delivery is finished."},
-	{"send test", "The webhook is inactive, or has no subscription."},
-}
-
-func reasonOf(err error) string {
-	for _, c := range conflicts {
-		if strings.HasPrefix(err.Error(), "webhook: "+c.operation+":") {
-			return c.detail
+// problemOfFaults says the manager's faults in the words of a request.
+func problemOfFaults(faults webhook.ValidationErrors, o *operation) problem {
+	var list []fault
+	for _, f := range faults {
+		switch f.Field {
+		case "actor_id", "organization_id": // the host's, and nothing that the caller could change
+			return problem{Status: http.StatusInternalServerError, Detail: "Something went wrong on our side."}
+		case "webhooks":
+			return problem{Status: http.StatusConflict, Detail: "The organization has no room for another webhook: there " + f.Reason + "."}
+		}
+		if o.request != "" {
+			list = append(list, placeOf(f.Field).fault(f.Reason))
+		} else {
+			list = append(list, fault{Field: parameterOf(f.Field), Detail: f.Reason})
 		}
 	}
-	return "The record is not in a state that allows this."
+	return invalid(list...)
 }
 
-// inContent finds the manager's names of what is in a request's content.
-var inContent = regexp.MustCompile(`^(name|description|endpoint_url|status|subscriptions)\b`)
+// The manager's names of what is in a request's content. The key of a filter may
+// be any text.
+var (
+	ofWebhook      = regexp.MustCompile(`^(?:name|description|endpoint_url|status|subscriptions)$`)
+	ofSubscription = regexp.MustCompile(`(?s)^subscriptions\[([0-9]+)\](?:\.(subject\.type|subject\.id|event_type|filter)(?:\[(.+)\])?)?$`)
 
-var renamed = strings.NewReplacer(".subject.type", ".subject_type", ".subject.id", ".subject_id", ".event_type", ".subscription_type")
+	renamed = map[string]string{"subject.type": "subject_type", "subject.id": "subject_id", "event_type": "subscription_type", "filter": "filter"}
+)
 
-// faultIn says a manager's fault in a request's words.
-func faultIn(field, reason string) fault {
-	if inContent.MatchString(field) {
-		field = "content." + renamed.Replace(field)
+// placeOf says where in the body a field of the manager's is.
+func placeOf(field string) place {
+	content := place{}.member("content")
+	if ofWebhook.MatchString(field) {
+		return content.member(field)
 	}
-	return inBody(field, reason)
-}
-
-// inBody is a fault of a field of the body.
-func inBody(field, reason string) fault {
-	return fault{Field: field, Pointer: pointer(field), Detail: reason}
-}
-
-// pointer is a field's path as a JSON pointer.
-func pointer(field string) string {
-	var b strings.Builder
-	for _, step := range strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
-		b.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(step))
+	m := ofSubscription.FindStringSubmatch(field)
+	if m == nil {
+		return place{}.member(field) // beside content
 	}
-	return b.String()
+	i, _ := strconv.Atoi(m[1]) // digits
+	p := content.member("subscriptions").item(i)
+	if m[2] != "" {
+		p = p.member(renamed[m[2]])
+	}
+	if m[3] != "" {
+		p = p.key(m[3])
+	}
+	return p
+}
+
+// parameterOf is the name of a query's field as a parameter.
+func parameterOf(field string) string {
+	if field == "event_type" {
+		return "subscription_type"
+	}
+	return field
 }

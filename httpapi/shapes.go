@@ -13,11 +13,12 @@ import (
 // subscription is a subscription in requests and answers.
 type subscription struct {
 	SubjectType      string            `json:"subject_type" enum:"SubjectType"`
-	SubjectID        string            `json:"subject_id"`
+	SubjectID        string            `json:"subject_id" bound:"ID"`
 	SubscriptionType string            `json:"subscription_type" enum:"SubscriptionType"`
-	Filter           map[string]string `json:"filter,omitempty"`
+	Filter           map[string]string `json:"filter,omitempty" bound:"Filter"`
 }
 
+// hook is a webhook in answers.
 type hook struct {
 	ID             uuid.UUID      `json:"id"`
 	OrganizationID string         `json:"organization_id"`
@@ -156,7 +157,7 @@ type counter struct {
 
 // bucket counts attempts that took longer than the bucket before it and at most UpTo.
 type bucket struct {
-	UpTo  *float64 `json:"up_to_ms"` // null: without a bound
+	UpTo  *float64 `json:"up_to_ms" null:"yes"` // without a bound
 	Count int      `json:"count"`
 }
 

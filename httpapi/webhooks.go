@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -19,10 +20,9 @@ const (
 
 // id returns an id of the path. What is no UUID is the id of nothing.
 func (c *call) id(name string) (uuid.UUID, error) {
-	s := c.PathValue(name)
-	id, err := uuid.Parse(s)
-	if err != nil || len(s) != 36 { // Parse takes other forms as well
-		return uuid.UUID{}, webhook.ErrNotFound
+	id, ok := parseID(c.PathValue(name))
+	if !ok {
+		return id, webhook.ErrNotFound
 	}
 	return id, nil
 }
@@ -32,10 +32,10 @@ type (
 		Content createContent `json:"content"`
 	}
 	createContent struct {
-		Name          string         `json:"name"`
-		Description   string         `json:"description" optional:"yes"`
-		EndpointURL   string         `json:"endpoint_url"`
-		Subscriptions []subscription `json:"subscriptions"`
+		Name          string         `json:"name" bound:"Name"`
+		Description   string         `json:"description" bound:"Description" optional:"yes"`
+		EndpointURL   string         `json:"endpoint_url" bound:"EndpointURL"`
+		Subscriptions []subscription `json:"subscriptions" bound:"Subscriptions"`
 	}
 	createAnswer struct {
 		Webhook hook   `json:"webhook"`
@@ -49,51 +49,54 @@ type (
 		NextCursor string `json:"next_cursor,omitempty"`
 	}
 	updateRequest struct {
-		Content updateContent `json:"content"`
-		Version int64         `json:"version"`
+		Content updateContent `json:"content" optional:"yes"`
+		Version int64         `json:"version" bound:"Version"`
 		Resume  bool          `json:"resume" optional:"yes"`
 	}
 	// What is not there stays as it is.
 	updateContent struct {
-		Name          *string         `json:"name" optional:"yes"`
-		Description   *string         `json:"description" optional:"yes"`
-		EndpointURL   *string         `json:"endpoint_url" optional:"yes"`
+		Name          *string         `json:"name" bound:"Name" optional:"yes"`
+		Description   *string         `json:"description" bound:"Description" optional:"yes"`
+		EndpointURL   *string         `json:"endpoint_url" bound:"EndpointURL" optional:"yes"`
 		Status        *string         `json:"status" enum:"Status" optional:"yes"`
-		Subscriptions *[]subscription `json:"subscriptions" optional:"yes"`
+		Subscriptions *[]subscription `json:"subscriptions" bound:"Subscriptions" optional:"yes"`
 	}
 	deletionAnswer struct {
 		InFlight int `json:"in_flight"`
 	}
 )
 
+// words are ours for faults, by place, where the manager knows other names.
+type words map[place]string
+
 // subscriptions reads what a webhook is to be subscribed to. Names that nothing
-// has come back as faults, in whose place the manager has others.
-func (n *names) subscriptions(list []subscription) (out []webhook.Subscription, faults map[string]string) {
-	faults = map[string]string{}
+// has are refused by the manager, with our words.
+func (n *names) subscriptions(list []subscription) (out []webhook.Subscription, faults words) {
+	faults = words{}
+	at := place{}.member("content").member("subscriptions")
 	for i, s := range list {
-		field := fmt.Sprintf("content.subscriptions[%d]", i)
 		subject, ok := valueOf(subjectTypePrefix, s.SubjectType, n.subjects)
 		if !ok {
-			faults[field+".subject_type"] = oneOf(subjectTypePrefix, n.subjects)
+			faults[at.item(i).member("subject_type")] = oneOf(subjectTypePrefix, n.subjects)
 		}
 		event, ok := valueOf(subscriptionPrefix, s.SubscriptionType, n.events)
 		if !ok {
-			faults[field+".subscription_type"] = oneOf(subscriptionPrefix, n.events)
+			faults[at.item(i).member("subscription_type")] = oneOf(subscriptionPrefix, n.events)
 		}
 		out = append(out, webhook.Subscription{Subject: webhook.Subject{Type: subject, ID: s.SubjectID}, EventType: event, Filter: s.Filter})
 	}
 	return out, faults
 }
 
-// reworded puts our words for a fault in the place of the manager's.
-func reworded(err error, faults map[string]string) error {
+// in puts the words for faults in the place of the manager's.
+func (ws words) in(err error, o *operation) error {
 	var list webhook.ValidationErrors
 	if !errors.As(err, &list) {
 		return err
 	}
-	p := problemOf(err)
-	for i := range p.Errors {
-		if ours, ok := faults[p.Errors[i].Field]; ok {
+	p := problemOfFaults(list, o)
+	for i, f := range p.Errors {
+		if ours, ok := ws[place{f.Field, f.Pointer}]; ok {
 			p.Errors[i].Detail = ours
 		}
 	}
@@ -110,7 +113,7 @@ func (a *api) create(c *call) (*answer, error) {
 		Name: in.Content.Name, Description: in.Content.Description, EndpointURL: in.Content.EndpointURL, Subscriptions: subscriptions,
 	})
 	if err != nil {
-		return nil, reworded(err, faults)
+		return nil, faults.in(err, c.operation)
 	}
 	return &answer{http.StatusCreated, createAnswer{hookOf(&w), secret.Reveal()}}, nil
 }
@@ -157,14 +160,14 @@ func (a *api) update(c *call) (*answer, error) {
 		Version: in.Version, Name: or(in.Content.Name, w.Name), Description: or(in.Content.Description, w.Description),
 		EndpointURL: or(in.Content.EndpointURL, w.EndpointURL), Status: w.Status, Subscriptions: w.Subscriptions, Resume: in.Resume,
 	}
-	faults := map[string]string{}
+	faults := words{}
 	if in.Content.Subscriptions != nil {
 		ch.Subscriptions, faults = a.names.subscriptions(*in.Content.Subscriptions)
 	}
 	if in.Content.Status != nil {
 		var ok bool
 		if ch.Status, ok = valueOf(statusPrefix, *in.Content.Status, statuses); !ok {
-			faults["content.status"] = oneOf(statusPrefix, statuses)
+			faults[place{}.member("content").member("status")] = oneOf(statusPrefix, statuses)
 		}
 	}
 	changed, err := a.manager.Update(c.Context(), c.actor, id, ch)
@@ -172,18 +175,37 @@ func (a *api) update(c *call) (*answer, error) {
 		return nil, problem{Status: http.StatusConflict, Detail: a.stale(c, id)}
 	}
 	if err != nil {
-		return nil, reworded(err, faults)
+		return nil, in.Content.ofStored(faults.in(err, c.operation))
 	}
 	return &answer{http.StatusOK, webhookAnswer{hookOf(&changed)}}, nil
+}
+
+// ofStored says of faults that they are of fields which the request leaves out:
+// what was accepted once may not be any more, for another catalog or by other
+// bounds.
+func (u *updateContent) ofStored(err error) error {
+	var p problem
+	if !errors.As(err, &p) {
+		return err
+	}
+	for i, f := range p.Errors {
+		step, _, _ := strings.Cut(strings.TrimPrefix(f.Pointer, "/content/"), "/")
+		if step == "name" && u.Name == nil || step == "description" && u.Description == nil ||
+			step == "endpoint_url" && u.EndpointURL == nil || step == "subscriptions" && u.Subscriptions == nil {
+			p.Errors[i].Pointer = ""
+			p.Errors[i].Detail += " (this is what the webhook has; the request leaves it as it is)"
+		}
+	}
+	return p
 }
 
 // stale says which version a webhook has reached.
 func (a *api) stale(c *call, id uuid.UUID) string {
 	w, err := a.manager.Webhook(c.Context(), c.actor, id)
 	if err != nil {
-		return "The webhook has changed since that version."
+		return c.operation.conflict
 	}
-	return fmt.Sprintf("The webhook has changed since that version: it is version %d now. Read it, and make the change again.", w.Version)
+	return fmt.Sprintf("%s It is version %d now.", c.operation.conflict, w.Version)
 }
 
 func or[T any](v *T, otherwise T) T {

@@ -58,7 +58,7 @@ type content struct {
 
 func contentOf(b []byte, truncated bool) *content {
 	switch {
-	case b == nil:
+	case len(b) == 0:
 		return nil
 	case utf8.Valid(b):
 		return &content{"utf-8", string(b), truncated}

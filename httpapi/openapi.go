@@ -79,6 +79,13 @@ var parts = map[reflect.Type]string{
 	reflect.TypeFor[updateContent]():   "UpdateWebhookContent",
 }
 
+// sent are the parts that requests have.
+var sent = map[reflect.Type]bool{
+	reflect.TypeFor[subscription]():  true,
+	reflect.TypeFor[createContent](): true,
+	reflect.TypeFor[updateContent](): true,
+}
+
 // bounds are what a field's values must keep to, by its tag.
 var bounds = map[string]schema{
 	"Name":          {"minLength": 1, "maxLength": webhook.MaxNameLength},
@@ -102,10 +109,10 @@ func document(n *names) schema {
 		"OpenAPIDocument":  schema{"type": "object"},
 	}
 	for name, t := range bodies {
-		schemas[name] = schemaOf(t)
+		schemas[name] = schemaOf(t, strings.HasSuffix(name, "Request"))
 	}
 	for t, name := range parts {
-		schemas[name] = schemaOf(t)
+		schemas[name] = schemaOf(t, sent[t])
 	}
 	paths := schema{}
 	for _, o := range operations {
@@ -216,8 +223,9 @@ func (o *operation) describe() schema {
 
 // schemaOf describes a struct as encoding/json writes and reads it. A field tagged
 // enum is one of the named values, one tagged bound keeps to it; one that is
-// omitempty, or tagged optional, need not be there.
-func schemaOf(t reflect.Type) schema {
+// omitempty, or tagged optional, need not be there. Requests are closed: what is not
+// in them is refused. Answers may have more one day.
+func schemaOf(t reflect.Type, strict bool) schema {
 	properties, required := schema{}, []string{}
 	for _, f := range reflect.VisibleFields(t) {
 		name, s := jsonName(f), valueSchema(f.Type)
@@ -233,7 +241,10 @@ func schemaOf(t reflect.Type) schema {
 		}
 		properties[name] = s
 	}
-	out := schema{"type": "object", "properties": properties, "additionalProperties": false}
+	out := schema{"type": "object", "properties": properties}
+	if strict {
+		out["additionalProperties"] = false
+	}
 	if len(required) > 0 {
 		out["required"] = required
 	}

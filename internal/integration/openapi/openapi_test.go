@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -49,7 +48,8 @@ type client struct {
 	manager    *webhook.Manager
 	publisher  *webhook.Publisher
 	status     int           // that receivers answer with
-	hang       chan struct{} // if not nil, receivers answer when it is closed
+	begin      func()        // called by a receiver when it gets a request
+	end        chan struct{} // if not nil, receivers answer when it is closed
 
 	document *openapi3.T
 	router   routers.Router
@@ -75,11 +75,30 @@ func newClient(t *testing.T) *client {
 	}})
 	require.NoError(t, err)
 
-	c.document, err = openapi3.NewLoader().LoadFromData(c.documentText(t))
+	c.document, err = openapi3.NewLoader().LoadFromData(closed(t, c.documentText(t)))
 	require.NoError(t, err)
 	c.router, err = legacy.NewRouter(c.document)
 	require.NoError(t, err)
 	return c
+}
+
+// closed is the document with no room for fields that it does not name: answers may
+// have more one day, but today these are forgotten ones.
+func closed(t *testing.T, text []byte) []byte {
+	t.Helper()
+	var document map[string]any
+	require.NoError(t, json.Unmarshal(text, &document))
+	components, _ := document["components"].(map[string]any)
+	schemas, _ := components["schemas"].(map[string]any)
+	require.NotEmpty(t, schemas)
+	for _, s := range schemas {
+		if s, ok := s.(map[string]any); ok && s["properties"] != nil {
+			s["additionalProperties"] = false
+		}
+	}
+	text, err := json.Marshal(document)
+	require.NoError(t, err)
+	return text
 }
 
 func (c *client) documentText(t *testing.T) []byte {
@@ -94,8 +113,9 @@ func (c *client) documentText(t *testing.T) []byte {
 
 // Do is the dispatcher's HTTPDoer.
 func (c *client) Do(*http.Request) (*http.Response, error) {
-	if c.hang != nil {
-		<-c.hang
+	if c.end != nil {
+		c.begin()
+		<-c.end
 	}
 	return &http.Response{StatusCode: c.status, Header: http.Header{"Retry-After": {"60"}}, Body: io.NopCloser(strings.NewReader("\xff\x00"))}, nil
 }
@@ -185,9 +205,11 @@ func TestDocumentIsValid(t *testing.T) {
 	t.Parallel()
 	c := newClient(t)
 
-	require.NoError(t, c.document.Validate(t.Context(), openapi3.EnableSchemaFormatValidation(), openapi3.EnableSchemaPatternValidation()))
+	document, err := openapi3.NewLoader().LoadFromData(c.documentText(t))
 
-	require.True(t, c.document.IsOpenAPI31OrLater())
+	require.NoError(t, err)
+	require.NoError(t, document.Validate(t.Context(), openapi3.EnableSchemaFormatValidation(), openapi3.EnableSchemaPatternValidation()))
+	require.True(t, document.IsOpenAPI31OrLater())
 	again := newClient(t)
 	require.Equal(t, string(c.documentText(t)), string(again.documentText(t)), "the same text each time")
 }
@@ -270,21 +292,17 @@ func TestAPIIsAsDocumented(t *testing.T) {
 	}
 
 	// Deletion, while an attempt is on its way, and then again.
-	c.hang = make(chan struct{})
+	begun := make(chan struct{})
+	c.begin, c.end = sync.OnceFunc(func() { close(begun) }), make(chan struct{})
 	c.publish(t)
-	claimed := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() {
-		defer close(claimed)
 		_, err := c.dispatcher.RunOnce(t.Context())
 		require.NoError(t, err)
 	})
-	require.Eventually(t, func() bool {
-		n, err := c.manager.InFlight(t.Context(), webhook.Actor{OrganizationID: "acme", Role: webhook.RoleOwner}, uuid.MustParse(first[len(hooks)+1:]))
-		return err == nil && n > 0
-	}, 10*time.Second, time.Millisecond)
+	<-begun
 	c.must(t, http.StatusAccepted, "DELETE", first, "")
-	close(c.hang)
+	close(c.end)
 	running.Wait()
 	c.must(t, http.StatusNoContent, "DELETE", second, "")
 

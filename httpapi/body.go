@@ -237,7 +237,7 @@ func (fs *faultList) checkFields(at place, raw json.RawMessage, t reflect.Type) 
 	for _, m := range fs.members(raw, at.member) {
 		i := slices.IndexFunc(fields, func(f reflect.StructField) bool { return jsonName(f) == m.name })
 		if i < 0 {
-			fs.add(at.member(m.name), "is not a field here; "+namesOfFields(fields))
+			fs.add(at.member(m.name), "is not a field here; "+fieldsThereAre(fields))
 			continue
 		}
 		there = append(there, m.name)
@@ -251,15 +251,15 @@ func (fs *faultList) checkFields(at place, raw json.RawMessage, t reflect.Type) 
 	}
 }
 
-func namesOfFields(fields []reflect.StructField) string {
+func fieldsThereAre(fields []reflect.StructField) string {
 	if len(fields) == 0 {
-		return "the request has no body, or an object without fields"
+		return "the request takes no body, or an object without fields"
 	}
 	var names []string
 	for _, f := range fields {
 		names = append(names, jsonName(f))
 	}
-	return "there are " + strings.Join(names, ", ")
+	return "the fields are: " + strings.Join(names, ", ")
 }
 
 // jsonName is a field's name in JSON, and optional says that it may be left out.

@@ -26,7 +26,7 @@ func (a *api) openAPI(c *call) (*answer, error) {
 	}
 	server := "/"
 	if u, err := url.ParseRequestURI(c.RequestURI); err == nil {
-		if prefix := strings.TrimSuffix(u.EscapedPath(), documentPath); prefix != "" {
+		if prefix, ok := strings.CutSuffix(u.EscapedPath(), documentPath); ok && prefix != "" {
 			server = prefix
 		}
 	}

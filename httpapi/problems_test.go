@@ -23,7 +23,7 @@ func inContent(field, pointer, detail string) fault {
 const (
 	subjectTypes = "must be one of WEBHOOK_SUBJECT_TYPE_ROOM, WEBHOOK_SUBJECT_TYPE_SPACE"
 	eventTypes   = "must be one of WEBHOOK_SUBSCRIPTION_TYPE_MESSAGE_SENT, WEBHOOK_SUBSCRIPTION_TYPE_ROOM_RECORDING_TRANSCRIPT_PUBLISHED"
-	noField      = "is not a field here; there are "
+	noField      = "is not a field here; the fields are: "
 	aUUID        = `must be a UUID such as "3f0c9d1e-8f5b-4c55-9b0e-0f4d2c7a9b11"`
 )
 
@@ -178,7 +178,7 @@ func TestBodiesThatAreWrong(t *testing.T) {
 			{"preview", "/preview", "must be true or false, and is a number"},
 		}},
 
-		"a body where there is none": {request: cancel, body: `{"x":1}`, faults: []fault{{"x", "/x", "is not a field here; the request has no body, or an object without fields"}}},
+		"a body where there is none": {request: cancel, body: `{"x":1}`, faults: []fault{{"x", "/x", "is not a field here; the request takes no body, or an object without fields"}}},
 		"text where there is none":   {request: cancel, body: `hello`, detail: "The body is not JSON: invalid character 'h' looking for beginning of value, at byte 1."},
 	} {
 		t.Run(name, func(t *testing.T) {

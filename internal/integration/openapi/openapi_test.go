@@ -323,9 +323,9 @@ func TestRequestsThatTheDocumentRefuses(t *testing.T) {
 	c := newClient(t)
 	hooks := organization + "/webhooks"
 	id := hooks + "/" + idIn(t, c.must(t, http.StatusCreated, "POST", hooks, createBody), "webhook")
-	replaced := func(old, new string) string {
+	replaced := func(old, instead string) string {
 		require.Contains(t, createBody, old)
-		return strings.Replace(createBody, old, new, 1)
+		return strings.Replace(createBody, old, instead, 1)
 	}
 	for _, r := range [][2]string{
 		{"POST " + hooks, `{}`},

@@ -24,6 +24,7 @@ import (
 
 	"github.com/posthorn/webhook"
 	"github.com/posthorn/webhook/httpapi"
+	"github.com/posthorn/webhook/internal/integration"
 	"github.com/posthorn/webhook/memstore"
 	"github.com/posthorn/webhook/webhooktest"
 )
@@ -43,7 +44,7 @@ const (
 type client struct {
 	api        http.Handler
 	clock      *webhooktest.Clock
-	store      *memstore.Store
+	store      webhook.Store
 	dispatcher *webhook.Dispatcher
 	manager    *webhook.Manager
 	publisher  *webhook.Publisher
@@ -56,9 +57,9 @@ type client struct {
 	seen     map[string][]int // statuses by operation
 }
 
-func newClient(t *testing.T) *client {
+func newClient(t *testing.T, store webhook.Store) *client {
 	t.Helper()
-	c := &client{clock: &webhooktest.Clock{}, store: memstore.New(), status: http.StatusOK, seen: map[string][]int{}}
+	c := &client{clock: &webhooktest.Clock{}, store: store, status: http.StatusOK, seen: map[string][]int{}}
 	var err error
 	c.dispatcher, err = webhook.NewDispatcher(c.store, webhook.DispatcherConfig{Clock: c.clock, HTTPDoer: c})
 	require.NoError(t, err)
@@ -203,14 +204,14 @@ func idIn(t *testing.T, body []byte, what string) string {
 
 func TestDocumentIsValid(t *testing.T) {
 	t.Parallel()
-	c := newClient(t)
+	c := newClient(t, memstore.New())
 
 	document, err := openapi3.NewLoader().LoadFromData(c.documentText(t))
 
 	require.NoError(t, err)
 	require.NoError(t, document.Validate(t.Context(), openapi3.EnableSchemaFormatValidation(), openapi3.EnableSchemaPatternValidation()))
 	require.True(t, document.IsOpenAPI31OrLater())
-	again := newClient(t)
+	again := newClient(t, memstore.New())
 	require.Equal(t, string(c.documentText(t)), string(again.documentText(t)), "the same text each time")
 }
 
@@ -219,7 +220,18 @@ func TestDocumentIsValid(t *testing.T) {
 // as the document has them, and so must all answers.
 func TestAPIIsAsDocumented(t *testing.T) {
 	t.Parallel()
-	c := newClient(t)
+	t.Run("memstore", func(t *testing.T) {
+		t.Parallel()
+		runEverything(t, newClient(t, memstore.New()))
+	})
+	t.Run("sqlstore", func(t *testing.T) {
+		t.Parallel()
+		runEverything(t, newClient(t, integration.SQLite.Migrated(t).Store(t)))
+	})
+}
+
+func runEverything(t *testing.T, c *client) {
+	t.Helper()
 	hooks := organization + "/webhooks"
 
 	// What is taken.
@@ -320,7 +332,7 @@ func TestAPIIsAsDocumented(t *testing.T) {
 // TestRequestsThatTheDocumentRefuses are refused by the API as well, as 400.
 func TestRequestsThatTheDocumentRefuses(t *testing.T) {
 	t.Parallel()
-	c := newClient(t)
+	c := newClient(t, memstore.New())
 	hooks := organization + "/webhooks"
 	id := hooks + "/" + idIn(t, c.must(t, http.StatusCreated, "POST", hooks, createBody), "webhook")
 	replaced := func(old, instead string) string {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -211,7 +212,12 @@ func (brokenBody) Close() error             { return nil }
 func TestFaultsOfOneAnswerAreBounded(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
+	var fields []string
+	for i := range 10_000 {
+		fields = append(fields, fmt.Sprintf(`"x%d":1`, i))
+	}
 	for _, body := range []string{
+		`{` + strings.Join(fields, ",") + `}`,
 		`{"content":{"subscriptions":[` + strings.TrimSuffix(strings.Repeat("1,", 100_000), ",") + `]}}`,
 		`{"content":{"subscriptions":[{"filter":{` + strings.TrimSuffix(strings.Repeat(`"k":"v",`, 100_000), ",") + `}}]}}`,
 	} {
@@ -409,6 +415,45 @@ func TestDelete(t *testing.T) {
 	got := h.call(t, owner, http.MethodGet, h.deliveryPath(d.ID), "")
 	require.Contains(t, got.Body.String(), `"state":"WEBHOOK_DELIVERY_STATE_CANCELLED"`)
 	require.Equal(t, http.StatusOK, h.call(t, owner, http.MethodGet, h.webhookPath(w.ID)+"/logs", "").Code, "the log stays")
+}
+
+// leaving is a store whose deletions have attempts in flight, and that cannot say at
+// first how many.
+type leaving struct {
+	webhook.ManagerStore
+	asked *int
+	then  int
+	err   error
+}
+
+func (leaving) DeleteWebhook(context.Context, webhook.DeleteWebhookParams) error { return nil }
+
+func (l leaving) Leased(context.Context, webhook.Scope, uuid.UUID, time.Time) (int, error) {
+	*l.asked++
+	if *l.asked == 1 {
+		return 0, errors.New("the connection is lost")
+	}
+	return l.then, l.err
+}
+
+func TestDeletionsStandWhateverTheCountSays(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		then   int
+		err    error
+		status int
+	}{
+		{0, nil, http.StatusNoContent},
+		{3, nil, http.StatusAccepted},
+		{0, webhook.ErrNotFound, http.StatusNoContent},
+		{0, errors.New("still lost"), http.StatusInternalServerError},
+	} {
+		h := newHost(t)
+		var err error
+		h.manager, err = webhook.NewManager(leaving{h.store, new(int), c.then, c.err}, webhook.ManagerConfig{})
+		require.NoError(t, err)
+		require.Equal(t, c.status, h.serve(t, http.MethodDelete, h.webhookPath(uuid.New())).Code)
+	}
 }
 
 // failing is a store that fails in the middle of what it is asked.

@@ -267,6 +267,19 @@ func TestAnswersThatAreNoTextAreBase64(t *testing.T) {
 	require.Equal(t, http.StatusOK, h.call(t, owner, http.MethodGet, h.webhookPath(w.ID)+"/logs", "").Code)
 }
 
+func TestRetryAfterIsInTheLog(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.register(t)
+	h.respond = func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"90"}}, Body: http.NoBody}, nil
+	}
+	d := h.publish(t)
+	_, err := h.dispatcher.RunOnce(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, h.call(t, viewer, http.MethodGet, h.deliveryPath(d.ID)+"/attempts", "").Body.String(), `"retry_after_ms":90000`)
+}
+
 func TestDeliveriesHaveTheDocumentedShapes(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthorn/webhook"
+	"github.com/posthorn/webhook/httpapi"
 	"github.com/posthorn/webhook/memstore"
 )
 
@@ -65,9 +66,14 @@ func TestREADMEConfigurationIsComplete(t *testing.T) {
 	} {
 		configs[c.Name()] = c
 	}
-	docs := fieldDocs(t)
+	docs := fieldDocs(t, ".")
 	for name := range docs {
 		require.True(t, configs[name] != nil || !strings.HasSuffix(name, "Config"), "%s is not in this test, nor perhaps in README", name)
+	}
+
+	for name, c := range map[string]reflect.Type{"httpapi.Config": reflect.TypeFor[httpapi.Config]()} {
+		folder, inIt, _ := strings.Cut(name, ".")
+		configs[name], docs[name] = c, fieldDocs(t, folder)[inIt]
 	}
 
 	for name, c := range configs {
@@ -376,12 +382,12 @@ func goFiles(t *testing.T) (files []goFile) {
 }
 
 // fieldDocs returns the doc comments, on one line and without quotation marks,
-// of the fields of the root package's structs.
-func fieldDocs(t *testing.T) map[string]map[string]string {
+// of the fields of the structs in a folder.
+func fieldDocs(t *testing.T, folder string) map[string]map[string]string {
 	t.Helper()
 	docs := map[string]map[string]string{}
 	for _, f := range goFiles(t) {
-		if path.Dir(f.path) != "." || strings.HasSuffix(f.path, "_test.go") {
+		if path.Dir(f.path) != folder || strings.HasSuffix(f.path, "_test.go") {
 			continue
 		}
 		ast.Inspect(f.tree, func(n ast.Node) bool {

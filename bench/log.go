@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/posthorn/webhook"
+	"github.com/posthorn/webhook/httpapi"
 )
 
 // What the log is made of: one attempt a delivery, spread over logDays, one in a
@@ -165,7 +169,69 @@ func (b *bench) logPages(ctx context.Context) (r *report, err error) {
 		r.row(q.name, fmt.Sprint(items), ms(first, 0.5), ms(first, 0.99), ms(last, 0.5), ms(last, 0.99))
 	}
 	r.ratio("log_page_ms", worst)
-	return r, nil
+	return r, logHandlers(ctx, db.store, targets, r)
+}
+
+// logActor is the owner of the organization that a request names.
+func logActor(r *http.Request) (webhook.Actor, error) {
+	return webhook.Actor{OrganizationID: r.Header.Get(logOrganization), Role: webhook.RoleOwner}, nil
+}
+
+const logOrganization = "X-Organization"
+
+// logHandlers measures what the handlers that hosts mount need for the first page of
+// a webhook's log.
+func logHandlers(ctx context.Context, s webhook.Store, targets []target, r *report) error {
+	m, err := webhook.NewManager(s, webhook.ManagerConfig{})
+	if err != nil {
+		return err
+	}
+	measure := func(ratio, path string) func(http.Handler, error) error {
+		return func(h http.Handler, err error) error {
+			if err != nil {
+				return err
+			}
+			return logHandler(ctx, s, targets, r, ratio, path, h)
+		}
+	}
+	return errors.Join(
+		measure("log_api_ms", "/v1/organizations/{organization}/webhooks/{webhook}/logs")(httpapi.New(m, httpapi.Config{Actor: logActor})),
+	)
+}
+
+// logHandler measures one. In its path, {organization} and {webhook} are ids.
+func logHandler(ctx context.Context, s webhook.Store, targets []target, r *report, ratio, path string, h http.Handler) error {
+	var took []time.Duration
+	items := 0
+	for i := range logScopes {
+		w := &targets[i*len(targets)/logScopes].webhook
+		page, err := s.Attempts(ctx, webhook.Scope{OrganizationID: w.OrganizationID}, webhook.AttemptQuery{WebhookID: w.ID})
+		if err != nil {
+			return err
+		}
+		if len(page.Items) == 0 {
+			return fmt.Errorf("%s: webhook %s has no log", ratio, w.ID)
+		}
+		items = max(items, len(page.Items))
+		oldest := page.Items[len(page.Items)-1].DeliveryID.String()
+		at := strings.NewReplacer("{organization}", w.OrganizationID, "{webhook}", w.ID.String()).Replace(path)
+		for range logRepeats {
+			req := httptest.NewRequestWithContext(ctx, http.MethodGet, at, http.NoBody)
+			req.Header.Set(logOrganization, w.OrganizationID)
+			answer := httptest.NewRecorder()
+			began := time.Now()
+			h.ServeHTTP(answer, req)
+			took = append(took, time.Since(began))
+			if answer.Code != http.StatusOK || !strings.Contains(answer.Body.String(), oldest) {
+				return fmt.Errorf("%s: %d, and not the page that was asked for", at, answer.Code)
+			}
+		}
+	}
+	slices.Sort(took)
+	worst := millis(percentile(took, 0.99))
+	r.row(ratio+", the first page by the handler", fmt.Sprint(items), number(millis(percentile(took, 0.5))), number(worst), "–", "–")
+	r.ratio(ratio, worst)
+	return nil
 }
 
 // timePage reads a page, several times if it is to be measured.

@@ -32,7 +32,7 @@ func tinySizes() sizes {
 		rounds: 3, concurrencies: []int{2, 4}, sweepFor: 50 * time.Millisecond, limitFor: 50 * time.Millisecond, warmUp: 50 * time.Millisecond,
 		webhooks: 4, deliveries: 300, peerSweep: 100,
 		isolateRounds: 1, healthy: 4, hanging: []int{1, 2}, perSecond: 100, isolateFor: 300 * time.Millisecond,
-		burst: 40, stragglers: 20 * time.Second,
+		burst: 40, stragglers: 20 * time.Second, loggedSQLite: 2000,
 	}
 }
 
@@ -42,10 +42,15 @@ func TestScenarios(t *testing.T) {
 		"limit":   {"limit_per_second", "limit_sender_cpu_us", "limit_receiver_cpu_us"},
 		"drain":   {"limit_per_second", "drain_of_limit"},
 		"isolate": {"isolate_oneshot_seconds", "isolate_baseline_p99_ms", "isolate_p99_of_baseline"},
+		"log":     {"log_page_ms", "log_api_ms"},
 	} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(options{scenario: scenario, store: storeMem, peer: peerNone, organizations: 2}, tinySizes(), io.Discard)
+			store, size := storeMem, tinySizes()
+			if scenario == "log" { // of a table that is filled
+				store, size.webhooks = storeSQLite, 2*logScopes
+			}
+			b := newBench(options{scenario: scenario, store: store, peer: peerNone, organizations: 2}, size, io.Discard)
 			var out bytes.Buffer
 
 			r, err := b.run(t.Context())

@@ -1,0 +1,201 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/webhook"
+)
+
+const (
+	deliveriesPath = organizationPath + "/deliveries"
+	deliveryPath   = deliveriesPath + "/{delivery_id}"
+)
+
+type (
+	logsAnswer struct {
+		Logs       []attempt `json:"logs"`
+		NextCursor string    `json:"next_cursor,omitempty"`
+	}
+	attemptsAnswer struct {
+		Attempts   []attempt `json:"attempts"`
+		NextCursor string    `json:"next_cursor,omitempty"`
+	}
+	deliveriesAnswer struct {
+		Deliveries []delivery `json:"deliveries"`
+		NextCursor string     `json:"next_cursor,omitempty"`
+	}
+	deliveryAnswer struct {
+		Delivery delivery `json:"delivery"`
+	}
+	countersAnswer struct {
+		Counters []counter `json:"counters"`
+	}
+	testRequest struct {
+		SubscriptionType string `json:"subscription_type" enum:"SubscriptionType"`
+	}
+	recoverRequest struct {
+		Since   *time.Time `json:"since"` // nil: it is missing
+		Preview bool       `json:"preview" optional:"yes"`
+	}
+	recoveryAnswer struct {
+		Recovery recovery `json:"recovery"`
+	}
+)
+
+// idOr returns an id of the path, or the zero UUID if the operation's path has none.
+func (c *call) idOr(name string) (uuid.UUID, error) {
+	if c.PathValue(name) == "" {
+		return uuid.UUID{}, nil
+	}
+	return c.id(name)
+}
+
+// attempts returns a page of the log, by what the path and the query name.
+func (a *api) attempts(c *call) (webhook.Page[webhook.Attempt], error) {
+	var page webhook.Page[webhook.Attempt]
+	ofWebhook, err := c.idOr("webhook_id")
+	if err != nil {
+		return page, err
+	}
+	ofDelivery, err := c.idOr("delivery_id")
+	if err != nil {
+		return page, err
+	}
+	q := c.queries()
+	page, err = a.manager.Attempts(c.Context(), c.actor, webhook.AttemptQuery{
+		WebhookID: ofWebhook, DeliveryID: ofDelivery, Outcome: enum(q, "outcome", outcomePrefix, outcomes), EventType: q.eventType(),
+		StatusClass: q.statusClass(), Since: q.time("since"), Before: q.time("before"), Limit: q.limit(), Cursor: q.text("cursor"),
+	})
+	return page, q.or(err)
+}
+
+func (a *api) logs(c *call) (*answer, error) {
+	page, err := a.attempts(c)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusOK, logsAnswer{mapped(page.Items, attemptOf), page.Next}}, nil
+}
+
+func (a *api) attemptsOfDelivery(c *call) (*answer, error) {
+	page, err := a.attempts(c)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusOK, attemptsAnswer{mapped(page.Items, attemptOf), page.Next}}, nil
+}
+
+func (a *api) deliveries(c *call) (*answer, error) {
+	id, err := c.idOr("webhook_id")
+	if err != nil {
+		return nil, err
+	}
+	q := c.queries()
+	page, err := a.manager.Deliveries(c.Context(), c.actor, webhook.DeliveryQuery{
+		WebhookID: id, EventID: q.id("event_id"), State: enum(q, "state", statePrefix, states), EventType: q.eventType(),
+		Since: q.time("since"), Before: q.time("before"), Limit: q.limit(), Cursor: q.text("cursor"),
+	})
+	if err = q.or(err); err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusOK, deliveriesAnswer{mapped(page.Items, deliveryOf), page.Next}}, nil
+}
+
+func (a *api) delivery(c *call) (*answer, error) {
+	id, err := c.id("delivery_id")
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.manager.Delivery(c.Context(), c.actor, id)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusOK, deliveryAnswer{deliveryOf(&d)}}, nil
+}
+
+func (a *api) redeliver(c *call) (*answer, error) {
+	id, err := c.id("delivery_id")
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.manager.Redeliver(c.Context(), c.actor, id)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusAccepted, deliveryAnswer{deliveryOf(&d)}}, nil
+}
+
+func (a *api) cancel(c *call) (*answer, error) {
+	id, err := c.id("delivery_id")
+	if err != nil {
+		return nil, err
+	}
+	if err := a.manager.Cancel(c.Context(), c.actor, id); err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusNoContent, nil}, nil
+}
+
+func (a *api) counters(c *call) (*answer, error) {
+	id, err := c.id("webhook_id")
+	if err != nil {
+		return nil, err
+	}
+	q := c.queries()
+	list, err := a.manager.Counters(c.Context(), c.actor, webhook.CounterQuery{WebhookID: id, Since: q.time("since"), Before: q.time("before")})
+	if err = q.or(err); err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusOK, countersAnswer{mapped(list, counterOf)}}, nil
+}
+
+func (a *api) test(c *call) (*answer, error) {
+	id, err := c.id("webhook_id")
+	if err != nil {
+		return nil, err
+	}
+	in, err := decode[testRequest](c)
+	if err != nil {
+		return nil, err
+	}
+	// An unknown type is refused by the manager, after roles and ids.
+	t, known := valueOf(subscriptionPrefix, in.SubscriptionType, a.names.events)
+	d, err := a.manager.SendTest(c.Context(), c.actor, id, t)
+	var faults webhook.ValidationErrors
+	switch {
+	case errors.As(err, &faults) && !known:
+		return nil, invalid(place{}.member("subscription_type").fault(oneOf(subscriptionPrefix, a.names.events)))
+	case errors.As(err, &faults): // the catalog has changed since the webhook was registered, or the sample is too large
+		return nil, problem{Status: http.StatusConflict, Detail: "No sample of this type can be sent for the webhook's first subscription."}
+	case err != nil:
+		return nil, err
+	}
+	return &answer{http.StatusAccepted, deliveryAnswer{deliveryOf(&d)}}, nil
+}
+
+func (a *api) recover(c *call) (*answer, error) {
+	id, err := c.id("webhook_id")
+	if err != nil {
+		return nil, err
+	}
+	in, err := decode[recoverRequest](c)
+	if err != nil {
+		return nil, err
+	}
+	if in.Since == nil {
+		return nil, invalid(place{}.member("since").fault("is required; " + mustBeTime))
+	}
+	do := a.manager.Recover
+	if in.Preview {
+		do = a.manager.RecoverPreview
+	}
+	r, err := do(c.Context(), c.actor, id, *in.Since)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusOK, recoveryAnswer{recovery(r)}}, nil
+}

@@ -1,0 +1,283 @@
+package httpapi
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/posthorn/webhook"
+)
+
+const documentPath = "/v1/openapi.json"
+
+// openAPI answers with the document. Its server is what stands before the paths of
+// this API, which the request line says even if the host has mounted it under a
+// prefix.
+func (a *api) openAPI(c *call) (*answer, error) {
+	if err := a.mayRead(c); err != nil {
+		return nil, err
+	}
+	server := "/"
+	if u, err := url.ParseRequestURI(c.RequestURI); err == nil {
+		if prefix, ok := strings.CutSuffix(u.EscapedPath(), documentPath); ok && prefix != "" {
+			server = prefix
+		}
+	}
+	d := maps.Clone(a.document)
+	d["servers"] = []schema{{"url": server}}
+	return &answer{http.StatusOK, d}, nil
+}
+
+// schema is a JSON schema, 2020-12, which OpenAPI 3.1 takes as it is, or another
+// part of the document.
+type schema map[string]any
+
+func reference(name string) schema { return schema{"$ref": "#/components/schemas/" + name} }
+
+// bodies are the schemas of what is sent and answered, by their names in the document.
+var bodies = map[string]reflect.Type{
+	"CreateWebhookRequest":   reflect.TypeFor[createRequest](),
+	"CreateWebhookResponse":  reflect.TypeFor[createAnswer](),
+	"ListWebhooksResponse":   reflect.TypeFor[webhooksAnswer](),
+	"WebhookResponse":        reflect.TypeFor[webhookAnswer](),
+	"UpdateWebhookRequest":   reflect.TypeFor[updateRequest](),
+	"DeleteWebhookResponse":  reflect.TypeFor[deletionAnswer](),
+	"ListLogsResponse":       reflect.TypeFor[logsAnswer](),
+	"ListAttemptsResponse":   reflect.TypeFor[attemptsAnswer](),
+	"ListDeliveriesResponse": reflect.TypeFor[deliveriesAnswer](),
+	"DeliveryResponse":       reflect.TypeFor[deliveryAnswer](),
+	"ListCountersResponse":   reflect.TypeFor[countersAnswer](),
+	"SendTestRequest":        reflect.TypeFor[testRequest](),
+	"RecoverRequest":         reflect.TypeFor[recoverRequest](),
+	"RecoverResponse":        reflect.TypeFor[recoveryAnswer](),
+	"EventTypesResponse":     reflect.TypeFor[eventTypesAnswer](),
+	"Problem":                reflect.TypeFor[problem](),
+}
+
+// parts are what bodies consist of.
+var parts = map[reflect.Type]string{
+	reflect.TypeFor[subscription]():    "Subscription",
+	reflect.TypeFor[hook]():            "Webhook",
+	reflect.TypeFor[delivery]():        "Delivery",
+	reflect.TypeFor[attempt]():         "Attempt",
+	reflect.TypeFor[content]():         "Content",
+	reflect.TypeFor[timing]():          "Timing",
+	reflect.TypeFor[counter]():         "Counter",
+	reflect.TypeFor[bucket]():          "Bucket",
+	reflect.TypeFor[recovery]():        "Recovery",
+	reflect.TypeFor[fault]():           "Fault",
+	reflect.TypeFor[subjectTypeInfo](): "SubjectTypeInfo",
+	reflect.TypeFor[eventTypeInfo]():   "EventTypeInfo",
+	reflect.TypeFor[createContent]():   "CreateWebhookContent",
+	reflect.TypeFor[updateContent]():   "UpdateWebhookContent",
+}
+
+// sent are the parts that requests have.
+var sent = map[reflect.Type]bool{
+	reflect.TypeFor[subscription]():  true,
+	reflect.TypeFor[createContent](): true,
+	reflect.TypeFor[updateContent](): true,
+}
+
+// bounds are what a field's values must keep to, by its tag.
+var bounds = map[string]schema{
+	"Name":          {"minLength": 1, "maxLength": webhook.MaxNameLength},
+	"Description":   {"maxLength": webhook.MaxDescriptionLength},
+	"EndpointURL":   {"maxLength": webhook.MaxEndpointURLBytes, "description": "An https URL of a host on the public internet."},
+	"Subscriptions": {"minItems": 1, "maxItems": webhook.MaxSubscriptions},
+	"ID":            {"minLength": 1, "maxLength": webhook.MaxIDBytes},
+	"Filter":        {"maxProperties": webhook.MaxAttributes, "description": "Attributes that events must have, all of them."},
+	"Version":       {"minimum": 1, "description": "The version that was read."},
+}
+
+// document is the API as OpenAPI 3.1 describes it, but for its servers.
+func document(n *names) schema {
+	schemas := schema{
+		"SubjectType":      open(subjectTypePrefix, namesOf(subjectTypePrefix, n.subjects)),
+		"SubscriptionType": open(subscriptionPrefix, namesOf(subscriptionPrefix, n.events)),
+		"Status":           closed(namesOf(statusPrefix, statuses)),
+		"DeliveryState":    closed(namesOf(statePrefix, states)),
+		"Outcome":          closed(namesOf(outcomePrefix, outcomes)),
+		"ErrorClass":       schema{"type": "string", "pattern": "^" + errorPrefix + upperSnake, "description": "More may come."},
+		"OpenAPIDocument":  schema{"type": "object"},
+	}
+	for name, t := range bodies {
+		schemas[name] = schemaOf(t, strings.HasSuffix(name, "Request"))
+	}
+	for t, name := range parts {
+		schemas[name] = schemaOf(t, sent[t])
+	}
+	paths := schema{}
+	for _, o := range operations {
+		item, ok := paths[o.path].(schema)
+		if !ok {
+			item = schema{}
+			if p := pathParameters(o.path); len(p) > 0 {
+				item["parameters"] = p
+			}
+			paths[o.path] = item
+		}
+		item[strings.ToLower(o.method)] = o.describe()
+	}
+	return schema{
+		"openapi": "3.1.0",
+		"info": schema{
+			"title": "Webhooks", "version": "1",
+			"description": "Webhooks of an organization: registrations, deliveries and their log. Errors are problem documents (RFC 9457).",
+		},
+		"security": []schema{{"bearer": []string{}}},
+		"paths":    paths,
+		"components": schema{
+			"schemas":         schemas,
+			"securitySchemes": schema{"bearer": schema{"type": "http", "scheme": "bearer", "description": "Or what else this service authenticates with."}},
+		},
+	}
+}
+
+// open is an enum that answers may have retired values of.
+func open(prefix string, names []string) schema {
+	return schema{
+		"anyOf":       []schema{{"type": "string", "enum": names}, {"type": "string", "pattern": "^" + prefix + upperSnake}},
+		"description": "Requests take those that are listed; filters and answers may have others, which are no longer offered.",
+	}
+}
+
+func closed(names []string) schema { return schema{"type": "string", "enum": names} }
+
+func pathParameters(path string) (list []schema) {
+	for step := range strings.SplitSeq(path, "/") {
+		name, ok := strings.CutPrefix(step, "{")
+		if !ok {
+			continue
+		}
+		name = strings.TrimSuffix(name, "}")
+		s := schema{"type": "string"}
+		if name != "organization_id" {
+			s["format"] = "uuid"
+		}
+		list = append(list, schema{"name": name, "in": "path", "required": true, "schema": s})
+	}
+	return list
+}
+
+// problems are the statuses that an operation may answer with, beside those that it
+// lists.
+func (o *operation) problems() map[int]string {
+	list := map[int]string{
+		http.StatusBadRequest:          "The request breaks a rule, which errors names.",
+		http.StatusUnauthorized:        "The request does not say who makes it.",
+		http.StatusForbidden:           "The role does not allow it, or the request comes from a page of another origin.",
+		http.StatusInternalServerError: "Something went wrong on this side.",
+		http.StatusServiceUnavailable:  "It took too long.",
+	}
+	if strings.HasPrefix(o.path, organizationPath) {
+		list[http.StatusNotFound] = "The organization is not the caller's, or has no such record."
+	}
+	if !o.reads() {
+		list[http.StatusRequestEntityTooLarge] = "The body is too large."
+	}
+	if o.request != "" {
+		list[http.StatusUnsupportedMediaType] = "The body is not said to be application/json."
+	}
+	if o.conflict != "" {
+		list[http.StatusConflict] = o.conflict
+	}
+	return list
+}
+
+func (o *operation) describe() schema {
+	out := schema{"operationId": o.id, "summary": o.summary}
+	var query []schema
+	for _, p := range o.query {
+		query = append(query, schema{"name": p.name, "in": "query", "description": p.about, "schema": p.schema})
+	}
+	if len(query) > 0 {
+		out["parameters"] = query
+	}
+	if o.request != "" {
+		out["requestBody"] = schema{"required": true, "content": schema{"application/json": schema{"schema": reference(o.request)}}}
+	}
+	answers := schema{}
+	for _, r := range o.answers {
+		a := schema{"description": r.about}
+		if r.schema != "" {
+			a["content"] = schema{"application/json": schema{"schema": reference(r.schema)}}
+		}
+		answers[strconv.Itoa(r.status)] = a
+	}
+	for status, about := range o.problems() {
+		answers[strconv.Itoa(status)] = schema{
+			"description": about, "content": schema{"application/problem+json": schema{"schema": reference("Problem")}},
+		}
+	}
+	out["responses"] = answers
+	return out
+}
+
+// schemaOf describes a struct as encoding/json writes and reads it. A field tagged
+// enum is one of the named values, one tagged bound keeps to it; one that is
+// omitempty, or tagged optional, need not be there. Requests are closed: what is not
+// in them is refused. Answers may have more one day.
+func schemaOf(t reflect.Type, strict bool) schema {
+	properties, required := schema{}, []string{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, s := jsonName(f), valueSchema(f.Type)
+		if e := f.Tag.Get("enum"); e != "" {
+			s = reference(e)
+		}
+		maps.Copy(s, bounds[f.Tag.Get("bound")])
+		if !optional(f) {
+			required = append(required, name)
+		}
+		if f.Tag.Get("null") != "" {
+			s = schema{"anyOf": []schema{s, {"type": "null"}}}
+		}
+		properties[name] = s
+	}
+	out := schema{"type": "object", "properties": properties}
+	if strict {
+		out["additionalProperties"] = false
+	}
+	if len(required) > 0 {
+		out["required"] = required
+	}
+	return out
+}
+
+func valueSchema(t reflect.Type) schema {
+	switch {
+	case t == reflect.TypeFor[time.Time]():
+		return schema{"type": "string", "format": "date-time"}
+	case t == reflect.TypeFor[uuid.UUID]():
+		return schema{"type": "string", "format": "uuid"}
+	case parts[t] != "":
+		return reference(parts[t])
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return valueSchema(t.Elem())
+	case reflect.Slice:
+		return schema{"type": "array", "items": valueSchema(t.Elem())}
+	case reflect.Map:
+		return schema{"type": "object", "additionalProperties": valueSchema(t.Elem())}
+	case reflect.Bool:
+		return schema{"type": "boolean"}
+	case reflect.Float64:
+		return schema{"type": "number"}
+	case reflect.Int, reflect.Int64:
+		return schema{"type": "integer"}
+	case reflect.String:
+		return schema{"type": "string"}
+	case reflect.Interface: // any JSON value
+		return schema{}
+	default:
+		panic(fmt.Sprintf("httpapi: no schema for %s", t)) // of our own types, so that a test finds it
+	}
+}

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 )
 
@@ -80,8 +81,12 @@ func (d *Dispatcher) retentionLoop(ctx context.Context) {
 	if every == 0 {
 		return
 	}
+	// The first time earlier, by chance, so that processes that are often started
+	// anew come to it, and not all at once.
+	wait := rand.N(every)
 	for {
-		sleep(ctx, every)
+		sleep(ctx, wait)
+		wait = every
 		for more := true; more && ctx.Err() == nil; {
 			var took time.Duration
 			more, took = d.purge(ctx)

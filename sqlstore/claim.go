@@ -16,6 +16,10 @@ import (
 const (
 	promoteLimit = 1000 // rows that become ready in one claim
 	waitingLook  = 100  // waiting rows that are looked at for the next that may be claimed
+
+	// unionLimit bounds the parts of a statement. SQLite takes 500, and each number of
+	// them is a statement that is kept.
+	unionLimit = 64
 )
 
 // Claim leases due deliveries. Rows are locked in the order of their webhooks'
@@ -91,7 +95,7 @@ func (k *claiming) run(ctx context.Context) error {
 	}
 	var scanFirst bool
 	k.lanes, scanFirst = k.session.lanes.inTurn()
-	if scanFirst || promoted > 0 {
+	if scanFirst {
 		if err := k.scan(ctx); err != nil {
 			return err
 		}
@@ -112,17 +116,41 @@ func (k *claiming) run(ctx context.Context) error {
 // ahead is when, at the earliest, a waiting row is due and a lease ends.
 type ahead struct{ waiting, leased time.Time }
 
-// promote makes waiting deliveries ready whose time has come.
+// promote makes waiting deliveries ready whose time has come, and says how many. Whose
+// they are it notes, so that the queue need not be asked.
 func (k *claiming) promote(ctx context.Context) (int, error) {
-	ids, err := query(ctx, k.session, plain[uuid.UUID],
-		"select delivery_id from {queue} where phase = 1 and wake_at <= ? order by wake_at limit ? {for update} {skip locked}",
+	type waiting struct{ id, webhook uuid.UUID }
+	found, err := query(ctx, k.session, func(scan func(...any) error, w *waiting) error { return scan(&w.id, &w.webhook) },
+		"select delivery_id, webhook_id from {queue} where phase = 1 and wake_at <= ? order by wake_at limit ? {for update} {skip locked}",
 		k.now.UnixMicro(), promoteLimit)
-	if err != nil || len(ids) == 0 {
+	if err != nil || len(found) == 0 {
 		return 0, err
 	}
-	x := k.d.rows()
-	for _, id := range ids {
-		x.add().id("id", id)
+	x, lows := k.d.rows(), map[uuid.UUID]uuid.UUID{}
+	for _, w := range found {
+		x.add().id("id", w.id)
+		if low, ok := lows[w.webhook]; !ok || slices.Compare(w.id[:], low[:]) < 0 {
+			lows[w.webhook] = w.id
+		}
+	}
+	strangers := k.d.rows()
+	for _, id := range k.session.lanes.lower(lows) {
+		strangers.add().id("id", id)
+	}
+	if strangers.n > 0 {
+		all, err := query(ctx, k.session, scanFound, "select w.id, w.organization_id, case when w.deleted_at is null then w.active else 0 end, null "+
+			"from {rows x id uuid} join {webhooks} w on {key w.id = x.id}", strangers)
+		if err != nil {
+			return 0, err
+		}
+		for i := range all {
+			f := &all[i]
+			if f.active {
+				k.session.lanes.addFrom(f.id, f.organization, lows[f.id])
+			} else {
+				k.behind = append(k.behind, f.id)
+			}
+		}
 	}
 	return k.updateRows(ctx, "queue", "id uuid", x, "{key t.delivery_id = x.id}", []string{"phase = 0"})
 }
@@ -134,17 +162,8 @@ func (k *claiming) scan(ctx context.Context) error {
 		return nil
 	}
 	k.scanned = true
-	type found struct {
-		lane
-		active bool
-	}
 	began := ticks()
-	all, err := query(ctx, k.session, func(scan func(...any) error, f *found) error {
-		var active int
-		err := scan(&f.id, &f.organization, &active, maybe[uuid.UUID]{&f.low})
-		f.active = active == 1
-		return err
-	}, scanOf[k.d])
+	all, err := query(ctx, k.session, scanFound, scanOf[k.d])
 	if err != nil {
 		return err
 	}
@@ -172,6 +191,19 @@ func (k *claiming) scan(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// found is a webhook that has ready rows.
+type found struct {
+	lane
+	active bool // and not deleted
+}
+
+func scanFound(scan func(...any) error, f *found) error {
+	var active int
+	err := scan(&f.id, &f.organization, &active, maybe[uuid.UUID]{&f.low})
+	f.active = active == 1
+	return err
 }
 
 // scanOf finds the webhooks that have ready rows. PostgreSQL's says as well where
@@ -474,19 +506,27 @@ func (k *claiming) pick(ctx context.Context, want []allotment, lock bool) ([]rea
 				where q.phase = 0 and q.webhook_id = x.id and q.delivery_id >= x.low and q.epoch >= x.live_from and q.due_at <= ?
 				order by q.delivery_id limit x.n`+forUpdate+`) q`, x, k.now.UnixMicro())
 	}
-	var parts []string
-	var args []any
-	for _, a := range want {
-		if h := k.hooks[a.lane.id]; h.active {
-			parts = append(parts, fmt.Sprintf(readyOf[k.d], forUpdate))
-			args = append(args, k.d.id(h.id), h.liveFrom, k.now.UnixMicro(), a.n)
-		}
-	}
-	if len(parts) == 0 {
-		return nil, nil
-	}
 	// There is no LATERAL in MariaDB and SQLite.
-	return query(ctx, k.session, scan, strings.Join(parts, " union all "), args...)
+	var out []readyRow
+	for some := range slices.Chunk(want, unionLimit) {
+		var parts []string
+		var args []any
+		for _, a := range some {
+			if h := k.hooks[a.lane.id]; h.active {
+				parts = append(parts, fmt.Sprintf(readyOf[k.d], forUpdate))
+				args = append(args, k.d.id(h.id), h.liveFrom, k.now.UnixMicro(), a.n)
+			}
+		}
+		if len(parts) == 0 {
+			continue
+		}
+		picked, err := query(ctx, k.session, scan, strings.Join(parts, " union all "), args...)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, picked...)
+	}
+	return out, nil
 }
 
 // readyOf selects the oldest ready rows of one webhook. MySQL is told which index

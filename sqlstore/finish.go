@@ -388,14 +388,15 @@ func counterColumns() []string {
 func (s *Store) Settle(ctx context.Context, p webhook.SettleParams) (webhook.SettleResult, error) {
 	var out webhook.SettleResult
 	now := stored(p.Now)
-	if s.nothingLeasedUntil(ctx, now) {
+	from := s.lanes.leasedFrom()
+	if s.nothingLeasedUntil(ctx, from, now) {
 		return out, nil
 	}
 	err := s.work(ctx, "settle", func(c session) error {
 		out = webhook.SettleResult{}
 		found, err := query(ctx, c, plain[uuid.UUID],
-			"select delivery_id from {queue} where phase = 2 and wake_at <= ? order by wake_at limit ? {for update} {skip locked}",
-			now.UnixMicro(), p.Limit+1)
+			"select delivery_id from {queue} where phase = 2 and wake_at >= ? and wake_at <= ? order by wake_at limit ? {for update} {skip locked}",
+			from.UnixMicro(), now.UnixMicro(), p.Limit+1)
 		if err != nil || len(found) == 0 {
 			return err
 		}
@@ -425,11 +426,13 @@ func (s *Store) Settle(ctx context.Context, p webhook.SettleParams) (webhook.Set
 }
 
 // nothingLeasedUntil is a cheap look before Settle begins a transaction. If it
-// fails, the transaction says why.
-func (s *Store) nothingLeasedUntil(ctx context.Context, now time.Time) (nothing bool) {
+// fails, the transaction says why. Like a claim's look it begins where the first
+// lease is known to end: before that, PostgreSQL may still have what has been
+// delivered.
+func (s *Store) nothingLeasedUntil(ctx context.Context, from, now time.Time) (nothing bool) {
 	err := s.read(ctx, "look for leases", func(c session) error {
-		n, _, err := first(ctx, c, plain[int], "select count(*) from (select 1 from {queue} where phase = 2 and wake_at <= ? order by wake_at limit 1) t",
-			now.UnixMicro())
+		n, _, err := first(ctx, c, plain[int], "select count(*) from (select 1 from {queue} where phase = 2 and wake_at >= ? and wake_at <= ? order by wake_at limit 1) t",
+			from.UnixMicro(), now.UnixMicro())
 		nothing = n == 0
 		return err
 	})

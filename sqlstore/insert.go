@@ -417,8 +417,13 @@ func (in *insertion) findLost(ctx context.Context, c session) error {
 		if mine > 0 {
 			continue
 		}
-		of, taken, err := first(ctx, c, plain[uuid.UUID], "select id from {events} where organization_id = ? and idempotency_key = ?",
-			e.OrganizationID, e.IdempotencyKey)
+		// MySQL's default isolation shows a host's transaction what there was at its
+		// first read, unless it locks.
+		text := "select id from {events} where organization_id = ? and idempotency_key = ?"
+		if c.d == MySQL {
+			text += " lock in share mode"
+		}
+		of, taken, err := first(ctx, c, plain[uuid.UUID], text, e.OrganizationID, e.IdempotencyKey)
 		switch {
 		case err != nil:
 			return err

@@ -40,6 +40,7 @@ type lanes struct {
 	leased     time.Time // when the first lease ends; Settle looks at all of them
 	leasedLook time.Time // when to look for others', of shorter leases or other clocks
 	behind     map[uuid.UUID]struct{}
+	swept      uuid.UUID // the last webhook that this round of sweeps had to leave as it is
 }
 
 // lane is a webhook that may have ready deliveries.
@@ -87,10 +88,28 @@ func (l *lanes) add(deliveries []insertDelivery) {
 }
 
 // addOne notes a webhook that has got deliveries.
-func (l *lanes) addOne(id uuid.UUID, organization string) {
+func (l *lanes) addOne(id uuid.UUID, organization string) { l.addFrom(id, organization, lowest) }
+
+// addFrom is addOne for deliveries from low on.
+func (l *lanes) addFrom(id uuid.UUID, organization string, low uuid.UUID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.note(id, organization, lowest).from(lowest)
+	l.note(id, organization, low).from(low)
+}
+
+// lower notes deliveries of webhooks that begin at these ids, and returns the
+// webhooks that are not known.
+func (l *lanes) lower(lows map[uuid.UUID]uuid.UUID) (strangers []uuid.UUID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, low := range lows {
+		if n := l.known[id]; n != nil {
+			n.from(low)
+		} else {
+			strangers = append(strangers, id)
+		}
+	}
+	return strangers
 }
 
 // inTurn returns the known webhooks, those first whose turn is longest ago, and
@@ -224,4 +243,20 @@ func (l *lanes) leases(until time.Time) {
 	if until.Before(l.leased) {
 		l.leased = until
 	}
+}
+
+// sweptTo returns the id behind which the next sweep goes on, and sweep sets it.
+func (l *lanes) sweptTo() uuid.UUID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.swept == (uuid.UUID{}) { // nothing yet
+		return lowest
+	}
+	return l.swept
+}
+
+func (l *lanes) sweep(to uuid.UUID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.swept = to
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -125,7 +126,11 @@ func (s *Store) lockSchema(ctx context.Context) (unlock func(commit bool) error,
 			return errors.Join(err, conn.Close())
 		}, c, nil
 	}
-	tx, err := s.db.BeginTx(ctx, nil)
+	var opts *sql.TxOptions
+	if s.d == Postgres { // to see what another process has made while this one waited for the lock
+		opts = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	}
+	tx, err := s.db.BeginTx(ctx, opts)
 	if err != nil {
 		return nil, session{}, err
 	}
@@ -218,7 +223,7 @@ func (s *Store) checkSQLite(ctx context.Context) error {
 	}{
 		{"journal_mode", "WAL", func(v string) bool { return v == "wal" }},
 		{"synchronous", "FULL or EXTRA", func(v string) bool { return v == "2" || v == "3" }},
-		{"busy_timeout", "at least 1000", func(v string) bool { return len(v) >= 4 }},
+		{"busy_timeout", "at least 5000", func(v string) bool { ms, err := strconv.Atoi(v); return err == nil && ms >= 5000 }},
 	} {
 		got, _, err := first(ctx, c, plain[string], "pragma "+setting.pragma)
 		if err != nil {

@@ -21,11 +21,20 @@ func (s *Store) Sweep(ctx context.Context, p webhook.SweepParams) (webhook.Sweep
 	err := s.write(ctx, "sweep", func(c session) error {
 		// Locks are waited for by nobody here, or sweeps would wait for each other
 		// in circles.
-		where, args := "dirty = 1 order by id limit 2", []any(nil)
-		if behind {
-			where, args = "id = ?", []any{c.d.id(id)}
+		hooks := func(where string, args ...any) ([]hook, error) {
+			return query(ctx, c, scanHook, "select "+hookColumns+" from {webhooks} w where "+where+" {for update} {skip locked}", args...)
 		}
-		found, err := query(ctx, c, scanHook, "select "+hookColumns+" from {webhooks} w where "+where+" {for update} {skip locked}", args...)
+		dirty := func() ([]hook, error) {
+			return hooks("dirty = 1 and id > ? order by id limit 2", c.d.id(s.lanes.sweptTo()))
+		}
+		var found []hook
+		var err error
+		if behind {
+			found, err = hooks("id = ?", c.d.id(id))
+		} else if found, err = dirty(); err == nil && len(found) == 0 { // the round is over
+			s.lanes.sweep(lowest)
+			found, err = dirty()
+		}
 		out, unfinished = webhook.SweepResult{More: others || len(found) > 1}, false
 		if err != nil || len(found) == 0 {
 			return err
@@ -39,8 +48,12 @@ func (s *Store) Sweep(ctx context.Context, p webhook.SweepParams) (webhook.Sweep
 			return nil
 		}
 		// Rows that somebody else had locked were skipped: they keep the webhook dirty
-		// until the next sweep, since nothing else looks for held ones.
+		// until a later sweep, since nothing else looks for held ones. If there was
+		// nothing else, the next sweep goes on behind it.
 		if left, err := c.anyToFollow(ctx, h); err != nil || left {
+			if out.Moved == 0 {
+				s.lanes.sweep(h.ID)
+			}
 			return err
 		}
 		_, err = c.exec(ctx, "update {webhooks} set dirty = 0 where id = ?", c.d.id(h.ID))

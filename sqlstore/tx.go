@@ -146,7 +146,11 @@ func (s *Store) once(ctx context.Context, begin func(session, context.Context) e
 // the macro {key}.
 const planByIndex = "select set_config('plan_cache_mode', 'force_generic_plan', true), set_config('jit', 'off', true), " +
 	"set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), " +
-	"set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
+	"set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), " +
+	idleLimit
+
+// idleLimit ends transactions whose process has been frozen, or cut off, in the middle.
+const idleLimit = "set_config('idle_in_transaction_session_timeout', '30s', true)"
 
 // prepare begins a transaction's work.
 func (c session) prepare(ctx context.Context) error {
@@ -168,8 +172,20 @@ func (c session) enterGate(ctx context.Context) error {
 
 // closeGate waits until every transaction in the gate has ended, and keeps new
 // ones waiting until this one ends, which should be soon.
+//
+// While it waits, new ones wait as well. So it gives up after a moment, as it must if
+// a process has been frozen in the gate, and the transaction is repeated.
 func (c session) closeGate(ctx context.Context) error {
-	return c.gate(ctx, "select pg_advisory_xact_lock"+gateKey, "select id from {gate} where id = 1 for update")
+	if c.d != MySQL {
+		return c.gate(ctx, "select set_config('lock_timeout', '500ms', true), pg_advisory_xact_lock"+gateKey, "")
+	}
+	// There it is a setting of the session, which is the host's.
+	if _, err := c.exec(ctx, "set @posthorn_wait = @@session.innodb_lock_wait_timeout, session innodb_lock_wait_timeout = 1"); err != nil {
+		return err
+	}
+	err := c.gate(ctx, "", "select id from {gate} where id = 1 for update")
+	_, resetErr := c.exec(ctx, "set session innodb_lock_wait_timeout = @posthorn_wait")
+	return errors.Join(err, resetErr)
 }
 
 // undoTimeout bounds what undoes a publish in the host's transaction, after the

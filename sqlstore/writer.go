@@ -12,7 +12,7 @@ import (
 // the database alone for a moment now and then.
 const (
 	writerSpell = 20 * time.Millisecond // of writing, after which others get a chance
-	writerRest  = time.Millisecond
+	writerRest  = 2 * time.Millisecond
 )
 
 // writer is this process's turn to write to SQLite.

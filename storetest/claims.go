@@ -21,6 +21,7 @@ func s9() []test {
 		{"PerOrganizationAndCaps", perOrganizationAndCaps},
 		{"UnlistedLimit", unlistedLimit},
 		{"GoesRoundTheWebhooks", goesRoundTheWebhooks},
+		{"AsManyWebhooksAsTheLimit", asManyWebhooksAsTheLimit},
 		{"ABacklogKeepsNobodyWaiting", aBacklogKeepsNobodyWaiting},
 		{"AnyBacklogLeavesEverySecondClaim", anyBacklogLeavesEverySecondClaim},
 		{"CreationOrderWithinAWebhook", creationOrderWithinAWebhook},
@@ -226,6 +227,19 @@ func goesRoundTheWebhooks(f *fixture) {
 		}
 		f.Len(perWebhookCount(claimed), webhooks, "round %d", round)
 	}
+}
+
+// What a claim asks for grows with the webhooks, and databases bound how long a
+// statement may be.
+func asManyWebhooksAsTheLimit(f *fixture) {
+	const webhooks = 600
+	for range webhooks {
+		f.webhook(subscribed(webhook.Subscription{Subject: room, EventType: webhook.EventMessageSent}))
+	}
+	f.Equal(webhooks, f.publish(f.event())[0].Deliveries)
+	claims := f.claim(webhook.ClaimParams{Limit: webhooks, PerWebhook: 1}).Claims
+	f.Len(claims, webhooks)
+	f.Len(perWebhookCount(claims), webhooks)
 }
 
 func aBacklogKeepsNobodyWaiting(f *fixture) {

@@ -70,3 +70,59 @@ func TestSweepComesBack(t *testing.T) {
 		})
 	}
 }
+
+// TestSweepGoesOnBehindALock: a webhook whose rows somebody keeps locked holds up
+// neither the others nor whoever sweeps until nothing is left.
+func TestSweepGoesOnBehindALock(t *testing.T) {
+	t.Parallel()
+	for _, s := range integration.Servers {
+		if s == integration.SQLite { // which locks no rows
+			continue
+		}
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			space := s.Migrated(t)
+			store := space.Store(t)
+			m := newManager(t, store)
+			publisher, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
+			require.NoError(t, err)
+			var hooks []webhook.Webhook // by their ids
+			for range 3 {
+				hooks = append(hooks, register(t, store, "https://archive.example/hooks", room))
+			}
+			for range 2 {
+				_, err = publisher.Publish(t.Context(), message(acme, room))
+				require.NoError(t, err)
+			}
+			tx, err := s.Begin(t.Context(), space.DB)
+			require.NoError(t, err)
+			defer func() { _ = tx.Rollback() }()
+			var locked any
+			require.NoError(t, tx.QueryRowContext(t.Context(),
+				"select delivery_id from posthorn_queue order by delivery_id limit 1 for update").Scan(&locked))
+			for _, w := range hooks {
+				_, err := m.Update(t.Context(), adminOf(acme), w.ID, webhook.WebhookChange{
+					Version: w.Version, Name: w.Name, EndpointURL: w.EndpointURL, Subscriptions: w.Subscriptions, Status: webhook.StatusInactive,
+				})
+				require.NoError(t, err)
+			}
+
+			sweep := func() {
+				for range 20 {
+					got, err := store.Sweep(t.Context(), webhook.SweepParams{Now: time.Now(), Limit: 100})
+					require.NoError(t, err)
+					if !got.More {
+						return
+					}
+				}
+				require.Fail(t, "there is always more")
+			}
+			const held = "select count(*) from posthorn_queue where phase = 3"
+			sweep()
+			require.Equal(t, 5, count(t, space, held), "all but the one that is locked")
+			require.NoError(t, tx.Rollback())
+			sweep()
+			require.Equal(t, 6, count(t, space, held))
+		})
+	}
+}

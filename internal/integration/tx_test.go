@@ -256,3 +256,30 @@ func claimEverything(t *testing.T, store webhook.Store) map[uuid.UUID]map[uuid.U
 		}
 	}
 }
+
+// TestTxDuplicateUnderRepeatableRead: MySQL's default isolation does not hide from a
+// host's transaction that its key has been taken since it began.
+func TestTxDuplicateUnderRepeatableRead(t *testing.T) {
+	t.Parallel()
+	space := integration.MariaDB.Migrated(t)
+	store := space.Store(t)
+	register(t, store, "https://archive.example/hooks", room)
+	publisher, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
+	require.NoError(t, err)
+	e := message(acme, room)
+	e.IdempotencyKey = "order 7"
+
+	tx, err := space.DB.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback() }()
+	var n int
+	require.NoError(t, tx.QueryRowContext(t.Context(), "select count(*) from posthorn_events").Scan(&n))
+	require.Zero(t, n)
+	first, err := publisher.Publish(t.Context(), e)
+	require.NoError(t, err)
+
+	again, err := publisher.PublishTx(t.Context(), store.WithTx(tx), e)
+	require.NoError(t, err)
+	require.Equal(t, webhook.Published{EventID: first.EventID, Duplicate: true}, again)
+	require.NoError(t, tx.Commit())
+}

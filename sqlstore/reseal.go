@@ -22,6 +22,11 @@ type Resealed struct {
 // InsecurePlaintextSecrets beside Keyring until it is done. Dispatchers go on
 // meanwhile, and any number of processes may call it.
 //
+// What was stored in plaintext stays readable where databases keep what has been
+// changed: in backups, in write-ahead logs, and in free space until VACUUM has
+// cleared it (SQLite: VACUUM; PostgreSQL: VACUUM FULL of the webhooks' table). If that
+// matters, replace the webhooks.
+//
 // It works in short transactions. Broken off, it has done a part; called again, it
 // does the rest. What it returns counts also if there is an error.
 func (s *Store) Reseal(ctx context.Context) (Resealed, error) {

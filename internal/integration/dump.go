@@ -27,10 +27,16 @@ func (s *Space) RequireNoSecrets(t *testing.T) {
 // TableWithSecrets returns the first table that has a secret in plain text, if any.
 func (s *Space) TableWithSecrets(t *testing.T) string {
 	t.Helper()
+	return s.TableWith(t, []byte(secretMark))
+}
+
+// TableWith returns the first table that has a text in any column, if there is one.
+func (s *Space) TableWith(t *testing.T, text []byte) string {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience) // it is called when the test has ended
 	defer cancel()
 	for _, table := range Tables {
-		found, err := s.find(ctx, table, []byte(secretMark))
+		found, err := s.find(ctx, table, text)
 		require.NoError(t, err, table)
 		if found {
 			return table

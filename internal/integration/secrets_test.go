@@ -3,6 +3,7 @@ package integration_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"io"
 	"maps"
 	"net/http"
@@ -111,13 +112,20 @@ func TestSecretsAreSealed(t *testing.T) {
 		secrets := newSecrets(t, sealing, 3)
 		require.Equal(t, secrets, claimedSecrets(t, sealing))
 		require.Empty(t, s.TableWithSecrets(t))
-		if s.Dialect == sqlstore.SQLite {
-			path, _, _ := strings.Cut(strings.TrimPrefix(s.Source.DSN, "file:"), "?")
-			for _, suffix := range []string{"", "-wal"} {
-				content, err := os.ReadFile(path + suffix)
-				require.NoError(t, err)
-				for _, secret := range secrets {
-					require.NotContains(t, string(content), secret.Reveal()[len("whsec_"):])
+		for _, secret := range secrets {
+			// Nor without what it begins with, nor as the bytes that it stands for.
+			text := secret.Reveal()[len("whsec_"):]
+			key, err := base64.StdEncoding.DecodeString(text)
+			require.NoError(t, err)
+			for _, look := range [][]byte{[]byte(text), key} {
+				require.Empty(t, s.TableWith(t, look))
+				if s.Dialect == sqlstore.SQLite {
+					path, _, _ := strings.Cut(strings.TrimPrefix(s.Source.DSN, "file:"), "?")
+					for _, suffix := range []string{"", "-wal"} {
+						content, err := os.ReadFile(path + suffix)
+						require.NoError(t, err)
+						require.NotContains(t, string(content), string(look))
+					}
 				}
 			}
 		}

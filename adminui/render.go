@@ -104,22 +104,22 @@ var functions = template.FuncMap{
 	"printable":  printable,
 	"stateLabel": stateLabel,
 	"stateTone":  stateTone,
-	"with":       with,
+	"pairs":      pairs,
 	"short":      short,
 }
 
-// with makes a map of pairs, for templates that take more than one thing.
-func with(pairs ...any) (map[string]any, error) {
-	if len(pairs)%2 != 0 {
-		return nil, errors.New("with: a name without a value")
+// pairs makes a map, for templates that take more than one thing.
+func pairs(list ...any) (map[string]any, error) {
+	if len(list)%2 != 0 {
+		return nil, errors.New("pairs: a name without a value")
 	}
 	m := map[string]any{}
-	for i := 0; i < len(pairs); i += 2 {
-		name, ok := pairs[i].(string)
+	for i := 0; i < len(list); i += 2 {
+		name, ok := list[i].(string)
 		if !ok {
-			return nil, fmt.Errorf("with: %v is no name", pairs[i])
+			return nil, fmt.Errorf("pairs: %v is no name", list[i])
 		}
-		m[name] = pairs[i+1]
+		m[name] = list[i+1]
 	}
 	return m, nil
 }

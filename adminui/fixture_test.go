@@ -226,7 +226,7 @@ func (a answer) text() string {
 func (a answer) says(texts ...string) answer {
 	a.t.Helper()
 	for _, text := range texts {
-		require.Contains(a.t, a.text(), text, a.path)
+		require.True(a.t, strings.Contains(a.text(), text), "%s does not say %q, but: %s", a.path, text, a.text())
 	}
 	return a
 }
@@ -235,8 +235,7 @@ func (a answer) says(texts ...string) answer {
 func (a answer) saysNot(texts ...string) answer {
 	a.t.Helper()
 	for _, text := range texts {
-		require.NotContains(a.t, a.Body.String(), text, a.path)
-		require.NotContains(a.t, a.text(), text, a.path)
+		require.False(a.t, strings.Contains(a.Body.String(), text) || strings.Contains(a.text(), text), "%s says %s", a.path, text)
 	}
 	return a
 }

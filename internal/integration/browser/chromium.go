@@ -73,7 +73,9 @@ func start(t *testing.T) context.Context {
 		chromedp.WindowSize(1280, 900),
 		// Its sandbox refuses to work for root, as whom CI runs.
 		chromedp.NoSandbox,
-		chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("disable-gpu", true),
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
 	)
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)

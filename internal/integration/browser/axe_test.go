@@ -1,0 +1,37 @@
+package browser
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// TestAxe lets axe-core look at every page, light and dark, wide and narrow. It
+// leaves a picture of each in the folder screenshots.
+func TestAxe(t *testing.T) {
+	t.Parallel()
+	source, err := axe()
+	need(t, "axe-core", err)
+	ctx := start(t)
+	for _, e := range slices.Concat(reads, changes) {
+		t.Run(e.name, func(t *testing.T) {
+			g := newGallery(t)
+			for _, a := range appearances {
+				t.Run(a.name, func(t *testing.T) {
+					p := person{t, ctx}
+					p.do(a.apply(), chromedp.Navigate(g.url+"/sign-in/owner"))
+					e.see(p, g)
+					p.photographs(e.name + "-" + a.name)
+					require.False(t, ask[bool](p, "document.documentElement.scrollWidth > document.documentElement.clientWidth"), "it must be scrolled sideways")
+					for _, v := range p.examines(source) {
+						for _, n := range v.Nodes {
+							t.Errorf("%s (%s): %s\n%s\n%s", v.ID, v.Impact, v.Help, n.HTML, n.FailureSummary)
+						}
+					}
+				})
+			}
+		})
+	}
+}

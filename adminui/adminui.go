@@ -108,6 +108,7 @@ type panel struct {
 	version string // of the assets
 	general *http.ServeMux
 	single  *http.ServeMux // pages of one webhook, whose path begins with its id
+	nowhere http.Handler
 }
 
 // New returns the panel of a manager. It is safe for concurrent use.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -187,6 +189,19 @@ func TestPrefixWithoutItsSlash(t *testing.T) {
 	}
 }
 
+// Without a mux in front, nothing else makes paths clean; a redirect would lead out of
+// the prefix.
+func TestUncleanPaths(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	panel, err := adminui.New(s.manager, adminui.Config{Actor: signedIn})
+	require.NoError(t, err)
+	s.host = http.StripPrefix(mount, panel)
+	for _, path := range []string{"//", "/./", "/{webhook}/", "/{webhook}//log", "/{webhook}/../new", "/deliveries/", "/deliveries//{failed}", "/log/..", "/assets//panel.css"} {
+		s.get(t, s.ids.Replace(path)).is(missing)
+	}
+}
+
 func TestLogging(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -200,4 +215,24 @@ func TestLogging(t *testing.T) {
 	require.Contains(t, log.String(), "level=DEBUG")
 	require.Contains(t, log.String(), "7b9f")
 	require.NotContains(t, log.String(), "whsec_")
+}
+
+// README lists every field, in the order of the struct.
+func TestREADMEConfiguration(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(readme), "| `adminui.Config` | default | meaning |\n|---|---|---|\n")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n\n")
+	var got, want []string
+	for row := range strings.Lines(table) {
+		for name := range strings.SplitSeq(strings.Split(row, "|")[1], ",") {
+			got = append(got, strings.Trim(name, " `"))
+		}
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[adminui.Config]()) {
+		want = append(want, f.Name)
+	}
+	require.Equal(t, want, got)
 }

@@ -88,7 +88,7 @@ func (c *call) create() error {
 
 // crumbs are the pages above one of a webhook, or of none.
 func (c *call) crumbs(w *webhook.Webhook) []crumb {
-	list := []crumb{{c.cfg.Title, ""}}
+	list := []crumb{{listTitle, ""}}
 	if w != nil {
 		list = append(list, crumb{w.Name, w.ID.String()})
 	}

@@ -14,6 +14,9 @@ import (
 // own, for its counters and for its last delivery.
 const listSize = 25
 
+// listTitle is the list's, whatever the panel's is.
+const listTitle = "Webhooks"
+
 // maxSearched bounds a search, which reads all webhooks of the organization; by
 // default it has no more than 100.
 const maxSearched = 1000
@@ -55,7 +58,7 @@ func (c *call) list() error {
 		d.Rows = append(d.Rows, row)
 	}
 	d.Any = len(d.Rows) > 0 || d.Search != "" || d.Status != "" || query.Get("cursor") != ""
-	return c.ok("list", &page{Title: c.cfg.Title, Data: d})
+	return c.ok("list", &page{Title: listTitle, Data: d})
 }
 
 // find returns the webhooks of a page.

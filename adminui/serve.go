@@ -60,9 +60,9 @@ func (p *panel) route() {
 	} {
 		p.single.Handle(pattern, p.page(r.get, r.post))
 	}
-	nowhere := p.page(func(*call) error { return webhook.ErrNotFound }, nil)
-	p.general.Handle("/", nowhere)
-	p.single.Handle("/", nowhere)
+	p.nowhere = p.page(func(*call) error { return webhook.ErrNotFound }, nil)
+	p.general.Handle("/", p.nowhere)
+	p.single.Handle("/", p.nowhere)
 }
 
 // ServeHTTP answers one request.
@@ -79,6 +79,9 @@ func (p *panel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "":
 		p.addSlash(w, r)
+	case path.Clean(r.URL.Path) != r.URL.Path:
+		// A mux would redirect to the clean path, without the prefix it does not know.
+		p.nowhere.ServeHTTP(w, r)
 	case strings.HasPrefix(r.URL.Path, assetsPath):
 		p.serveAsset(w, r)
 	case p.isSingle(r):

@@ -98,11 +98,14 @@ async function lookAgain() {
 
 // keepOpen lets what somebody has opened or closed stay so.
 function keepOpen(before, after) {
-  const key = (e) => e.querySelector("summary").textContent;
-  for (const kind of ["details"]) {
-    const old = [...before.querySelectorAll(kind)], fresh = [...after.querySelectorAll(kind)];
-    fresh.forEach((e, i) => { if (old[i] && key(old[i]) === key(e)) e.open = old[i].open; });
-  }
+  const old = [...before.querySelectorAll("details")];
+  [...after.querySelectorAll("details")].forEach((e, i) => {
+    if (old[i] && summary(old[i]) === summary(e)) e.open = old[i].open;
+  });
+}
+
+function summary(details) {
+  return details.querySelector("summary").textContent;
 }
 
 let live = true;

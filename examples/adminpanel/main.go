@@ -184,9 +184,9 @@ func loopback() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("12
 
 // newHandler mounts the panel and the API in the application.
 func newHandler(manager *webhook.Manager, schedule webhook.Schedule, log *slog.Logger) (http.Handler, error) {
-	users := newUsers()
+	users, mux := newUsers(), http.NewServeMux()
 	panel, err := adminui.New(manager, adminui.Config{
-		Actor:    users.bySession,
+		Actor:    users.bySession, // who is signed in, as a webhook.Actor
 		Title:    "Acme Webhooks",
 		Links:    []adminui.Link{{Title: "Sign out", URL: "/sign-out"}},
 		Schedule: schedule, // the dispatcher's
@@ -195,12 +195,12 @@ func newHandler(manager *webhook.Manager, schedule webhook.Schedule, log *slog.L
 	if err != nil {
 		return nil, err
 	}
+	mux.Handle("/admin/webhooks/", http.StripPrefix("/admin/webhooks", panel))
+
 	api, err := httpapi.New(manager, httpapi.Config{Actor: users.byToken, Logger: log})
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/admin/webhooks/", http.StripPrefix("/admin/webhooks", panel))
 	mux.Handle("/v1/", api)
 	users.route(mux)
 	return mux, nil

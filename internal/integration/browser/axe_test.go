@@ -14,10 +14,9 @@ func TestAxe(t *testing.T) {
 	t.Parallel()
 	source, err := axe()
 	need(t, "axe-core", err)
-	ctx := start(t)
+	ctx, g := start(t), newGallery(t)
 	for _, e := range slices.Concat(reads, changes) {
 		t.Run(e.name, func(t *testing.T) {
-			g := newGallery(t)
 			for _, a := range appearances {
 				t.Run(a.name, func(t *testing.T) {
 					p := person{t, ctx}

@@ -5,6 +5,7 @@ import (
 	"math/rand"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,17 +26,25 @@ type gallery struct {
 }
 
 // pastReceivers answer what is sent in the gallery.
-type pastReceivers struct{ random *rand.Rand }
+type pastReceivers struct {
+	mu     sync.Mutex
+	random *rand.Rand
+}
 
-func (p pastReceivers) Do(r *http.Request) (*http.Response, error) {
-	wait := time.Duration(1+p.random.Intn(4)) * time.Millisecond
+func (p *pastReceivers) Do(r *http.Request) (*http.Response, error) {
+	p.mu.Lock()
+	wait, unwell := time.Duration(1+p.random.Intn(12))*time.Millisecond, p.random.Intn(5) == 0
+	if p.random.Intn(6) == 0 {
+		wait *= 4
+	}
+	p.mu.Unlock()
 	<-time.After(wait)
 	status, body := http.StatusOK, `{"stored":true}`
-	switch r.URL.Host {
+	switch r.URL.Hostname() {
 	case "crm.example.net":
 		status, body = http.StatusInternalServerError, "<html><body><h1>Internal Server Error</h1></body></html>"
 	case "bot.example.org":
-		if p.random.Intn(5) == 0 {
+		if unwell {
 			status, body = http.StatusServiceUnavailable, `{"error":"restarting"}`
 		}
 	}
@@ -49,7 +58,7 @@ func newGallery(t *testing.T) *gallery {
 	random := rand.New(rand.NewSource(7))
 	schedule, err := webhook.NewSchedule(time.Minute, 5*time.Minute)
 	require.NoError(t, err)
-	dispatcher, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{HTTPDoer: pastReceivers{random}, Clock: clock, Schedule: schedule})
+	dispatcher, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{HTTPDoer: &pastReceivers{random: rand.New(rand.NewSource(8))}, Clock: clock, Schedule: schedule})
 	require.NoError(t, err)
 	g := &gallery{host: newHost(t, store, webhook.ManagerConfig{Dispatcher: dispatcher, Clock: clock}, adminui.Config{Clock: clock, Schedule: schedule, Title: "Acme Webhooks"})}
 

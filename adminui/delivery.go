@@ -27,6 +27,7 @@ type deliveryData struct {
 	Size      int
 	Curl      string
 	Others    []webhook.Delivery // of the same event
+	Names     map[uuid.UUID]string
 	MoreThere bool
 	Live      bool // it is not finished, so the page looks again
 }
@@ -42,7 +43,16 @@ type step struct {
 }
 
 // Late is how long after it was due an attempt began.
-func (s step) Late() string { return duration(max(0, s.Started.At.Sub(s.Due.At))) }
+func (s step) Late() string {
+	switch d := s.Started.At.Sub(s.Due.At); {
+	case d < time.Millisecond:
+		return "at once"
+	case d < time.Second:
+		return duration(d) + " later"
+	default:
+		return roughly(d) + " later"
+	}
+}
 
 // nextStep is what follows the attempts that there were.
 type nextStep struct {
@@ -120,6 +130,9 @@ func (c *call) delivery() error {
 	}
 	d.MoreThere = others.Next != ""
 	d.Others = slices.DeleteFunc(others.Items, func(o webhook.Delivery) bool { return o.ID == id })
+	if d.Names, err = c.names(each(d.Others, func(o webhook.Delivery) uuid.UUID { return o.WebhookID })); err != nil {
+		return err
+	}
 	crumbs := c.crumbs(nil)
 	if !d.Gone {
 		crumbs = append(c.crumbs(&d.Webhook), crumb{"Logs", d.Webhook.ID.String() + "/log"})

@@ -50,7 +50,7 @@ func TestDelivery(t *testing.T) {
 	to := f.post(t, path+"/redeliver", nil).leadsTo()
 	again := f.newest(t, w.ID)
 	require.Equal(t, "/deliveries/"+again.ID.String()+"?said=redelivered", to)
-	f.get(t, to).is(ok).says("The event is being sent again", "Redelivery", "Repeats delivery "+d.ID.String()[:8], "Other deliveries of this event", "Succeeded Message Sent")
+	f.get(t, to).is(ok).says("The event is being sent again", "Redelivery", "Repeats delivery "+d.ID.String()[:8], "Other deliveries of this event", "Succeeded Message Sent Archive")
 	require.Len(t, f.get(t, path).rows(), 1)
 	require.Equal(t, to[:len("/deliveries/")+36]+"?said=cancelled", f.post(t, "/deliveries/"+again.ID.String()+"/cancel", nil).leadsTo())
 	f.get(t, "/deliveries/"+again.ID.String()).says("Message Sent Cancelled", "It was never attempted before it was cancelled")

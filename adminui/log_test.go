@@ -209,7 +209,7 @@ func TestList(t *testing.T) {
 	rows := page.rows()
 	require.Len(t, rows, 2)
 	require.Equal(t, "Bot https:// bot.example.com:8443 /x 2 subjects Message Sent Active – no attempts none", rows[0])
-	require.Equal(t, "Archive 2 https:// archive.example.com /webhooks Room "+roomID+" Message Sent Inactive 75.0 % 4 attempts now Held", rows[1])
+	require.Equal(t, "Archive 2 https:// archive.example.com /webhooks Room "+roomID+" Message Sent Inactive 75.0 % 4 attempts just now Held", rows[1])
 	require.Contains(t, page.Body.String(), `<svg class="spark"`)
 
 	for query, want := range map[string]int{

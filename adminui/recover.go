@@ -52,7 +52,7 @@ func (c *call) recoverPage(status int, d recoverData) error {
 	for _, s := range []struct {
 		title string
 		span  time.Duration
-	}{{"Last hour", time.Hour}, {"24 hours", 24 * time.Hour}, {"7 days", 7 * 24 * time.Hour}, {"30 days", 30 * 24 * time.Hour}} {
+	}{{"hour", time.Hour}, {"24 hours", 24 * time.Hour}, {"7 days", 7 * 24 * time.Hour}, {"30 days", 30 * 24 * time.Hour}} {
 		d.Shortcuts = append(d.Shortcuts, shortcut{s.title, "?" + url.Values{"since": {fieldTime(c.now.Add(-s.span))}}.Encode()})
 	}
 	c.render(status, "recover", &page{Title: "Recover deliveries", Crumbs: c.crumbs(&d.Webhook), Data: d})
@@ -81,6 +81,7 @@ func (c *call) recovery() error {
 		d.Fault = "This is not a time such as 2026-01-31T12:00."
 		return c.recoverPage(http.StatusUnprocessableEntity, d)
 	}
+	d.Since = fieldTime(since)
 	if w.Status != webhook.StatusActive {
 		return c.recoverPage(http.StatusOK, d) // which says what to do first
 	}

@@ -145,7 +145,7 @@ func (m moment) Relative() string {
 	case d < -time.Second:
 		return "in " + roughly(-d)
 	case d < time.Second:
-		return "now"
+		return "just now"
 	default:
 		return roughly(d) + " ago"
 	}

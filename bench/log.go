@@ -165,7 +165,7 @@ func (b *bench) logPages(ctx context.Context) (r *report, err error) {
 		r.row(q.name, fmt.Sprint(items), ms(first, 0.5), ms(first, 0.99), ms(last, 0.5), ms(last, 0.99))
 	}
 	r.ratio("log_page_ms", worst)
-	return r, nil
+	return r, b.panelPages(ctx, db.store, targets, now, r)
 }
 
 // timePage reads a page, several times if it is to be measured.

@@ -165,9 +165,21 @@ const screenshots = "screenshots"
 // photographs writes a picture of the whole page.
 func (p person) photographs(name string) {
 	p.t.Helper()
+	p.captures(name, chromedp.FullScreenshot(100))
+}
+
+// frames writes a picture of what is seen of a page at once, for documents.
+func (p person) frames(name string) {
+	p.t.Helper()
+	p.do(chromedp.EmulateViewport(1200, 720))
+	p.captures(name, chromedp.CaptureScreenshot())
+}
+
+func (p person) captures(name string, capture chromedp.Action[[]byte]) {
+	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, stepTimeout)
 	defer cancel()
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	picture, err := chromedp.Run(ctx, capture)
 	require.NoError(p.t, err)
 	require.NoError(p.t, os.MkdirAll(screenshots, 0o755))
 	require.NoError(p.t, os.WriteFile(filepath.Join(screenshots, name+".png"), picture, 0o644))

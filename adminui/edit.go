@@ -61,7 +61,7 @@ func (c *call) save() error {
 		return err
 	}
 	f := c.readChange(w)
-	ch := f.change(w)
+	ch := f.change()
 	_, err = c.manager.Update(c.r.Context(), c.actor, w.ID, ch)
 	switch {
 	case errors.Is(err, webhook.ErrConflict):
@@ -101,7 +101,7 @@ func (c *call) differences(f *form, w webhook.Webhook) (list []difference) {
 	add("Description", f.Description, w.Description)
 	add("Endpoint URL", f.EndpointURL, w.EndpointURL)
 	add("Status", stateLabel(f.Status), stateLabel(w.Status))
-	add("Event types", c.subscribed(f.change(w).Subscriptions), c.subscribed(w.Subscriptions))
+	add("Event types", c.subscribed(f.change().Subscriptions), c.subscribed(w.Subscriptions))
 	return list
 }
 

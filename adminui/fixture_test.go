@@ -226,18 +226,17 @@ func (a answer) text() string {
 func (a answer) says(texts ...string) answer {
 	a.t.Helper()
 	for _, text := range texts {
-		require.True(a.t, strings.Contains(a.text(), text), "%s does not say %q, but: %s", a.path, text, a.text())
+		require.Contains(a.t, a.text(), text, a.path)
 	}
 	return a
 }
 
 // saysNot requires that texts are nowhere, in attributes neither.
-func (a answer) saysNot(texts ...string) answer {
+func (a answer) saysNot(texts ...string) {
 	a.t.Helper()
 	for _, text := range texts {
 		require.False(a.t, strings.Contains(a.Body.String(), text) || strings.Contains(a.text(), text), "%s says %s", a.path, text)
 	}
-	return a
 }
 
 // leadsTo returns where a redirect leads to, as a path of the panel.

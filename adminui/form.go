@@ -195,7 +195,7 @@ func subscription(w webhook.Webhook, s webhook.Subject, t webhook.EventType) *we
 
 // change is what the form asks the Manager for. Subjects stay, and so do the filters
 // of what is still ticked, which the form does not show.
-func (f *form) change(w webhook.Webhook) webhook.WebhookChange {
+func (f *form) change() webhook.WebhookChange {
 	ch := webhook.WebhookChange{
 		Version: f.Version, Name: f.Name, Description: f.Description, EndpointURL: f.EndpointURL, Status: f.Status, Resume: f.Resume,
 	}

@@ -131,7 +131,7 @@ type moment struct {
 }
 
 // Moment is a time, seen from when the page was made.
-func (p *page) Moment(t time.Time) moment { return moment{t.UTC(), p.now} } //nolint:revive // templates see only exported methods
+func (p *page) Moment(t time.Time) moment { return moment{t.UTC(), p.now} }
 
 // Stamp is the time to the second.
 func (m moment) Stamp() string { return m.At.Format("2006-01-02 15:04:05") }

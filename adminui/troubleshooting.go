@@ -190,6 +190,7 @@ func endpointVerdict(cause string, attempts []webhook.Attempt) (tone, text strin
 			if !answered {
 				return "wait", told
 			}
+		default:
 		}
 		return "ok", "The last attempt reached it."
 	case causeTLS:

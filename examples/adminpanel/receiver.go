@@ -122,9 +122,14 @@ func say(w http.ResponseWriter, status int, body string) {
 	_, _ = io.WriteString(w, body)
 }
 
+// dice returns a number below n.
+func dice[T ~int | ~int64](n T) T {
+	return rand.N(n) //nolint:gosec // nothing depends on nobody guessing it
+}
+
 // work takes its time.
 func work(from, to time.Duration) {
-	<-time.After(from + rand.N(to-from))
+	<-time.After(from + dice(to-from))
 }
 
 // sample is a webhook that is there from the start.
@@ -148,7 +153,7 @@ var samples = []sample{
 		name: "Chat bot", description: "Answers questions. Restarts now and then.", path: "/bot", subscriptions: subscribe(room, messageSent),
 		answer: func(w http.ResponseWriter) {
 			work(20*time.Millisecond, 200*time.Millisecond)
-			if rand.N(4) == 0 {
+			if dice(4) == 0 {
 				w.Header().Set("Retry-After", "30")
 				say(w, http.StatusServiceUnavailable, `{"error":"restarting","retry":true}`)
 				return

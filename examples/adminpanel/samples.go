@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/posthorn/webhook"
@@ -48,8 +48,8 @@ func (a *application) prepare(ctx context.Context, schedule webhook.Schedule) er
 	if err != nil {
 		return err
 	}
-	for i := len(samples) - 1; i >= 0; i-- { // the list shows the newest first
-		if err := a.create(ctx, manager, samples[i]); err != nil {
+	for _, s := range slices.Backward(samples) { // the list shows the newest first
+		if err := a.create(ctx, manager, s); err != nil {
 			return err
 		}
 		clock.Advance(time.Second)
@@ -124,7 +124,7 @@ func (a *application) remember(ctx context.Context, clock *webhooktest.Clock, sc
 			continue
 		}
 		var events []webhook.Event
-		for n := range 1 + rand.N(3) {
+		for n := range 1 + dice(3) {
 			events = append(events, somethingThatHappens(hour*7+n))
 		}
 		if _, err := publisher.PublishMany(ctx, events); err != nil {
@@ -142,10 +142,10 @@ func (a *application) remember(ctx context.Context, clock *webhooktest.Clock, sc
 type pastReceivers struct{}
 
 func (pastReceivers) Do(r *http.Request) (*http.Response, error) {
-	<-time.After(rand.N(25 * time.Millisecond))
+	<-time.After(dice(25 * time.Millisecond))
 	w := http.StatusOK
 	switch {
-	case r.URL.Path == "/crm", r.URL.Path == "/bot" && rand.N(5) == 0:
+	case r.URL.Path == "/crm", r.URL.Path == "/bot" && dice(5) == 0:
 		w = http.StatusInternalServerError
 	case r.URL.Path == "/partner":
 		w = http.StatusUnauthorized

@@ -74,11 +74,13 @@ type Config struct {
 	// to the panel's own only.
 	TrustedOrigins []string
 
-	// SignatureHeader, UserAgent and Schedule are those of DispatcherConfig, for
-	// pages that speak of them. They default to the same as there.
+	// SignatureHeader, UserAgent, Schedule and AttemptTimeout are those of
+	// DispatcherConfig, for pages that speak of them. They default to the same as
+	// there; a negative timeout is an error.
 	SignatureHeader string
 	UserAgent       string
 	Schedule        webhook.Schedule
+	AttemptTimeout  time.Duration
 
 	// Clock tells how long ago something was. Defaults to the system's; a test that
 	// gives one to the Manager gives it to the panel, too.
@@ -93,6 +95,7 @@ type Config struct {
 const (
 	defaultSignatureHeader = "X-Pivot-Signature"
 	defaultUserAgent       = "posthorn-webhook/1"
+	defaultAttemptTimeout  = 15 * time.Second
 )
 
 // panel is the handler.
@@ -153,11 +156,17 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = defaultUserAgent
 	}
+	if cfg.AttemptTimeout == 0 {
+		cfg.AttemptTimeout = defaultAttemptTimeout
+	}
 	if cfg.Clock == nil {
 		cfg.Clock = systemClock{}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.AttemptTimeout < 0 {
+		return cfg, errors.New("attempt_timeout: must not be negative")
 	}
 	if strings.ContainsFunc(cfg.SignatureHeader, notInHeaderName) {
 		return cfg, errors.New("signature_header: must be the name of a header")

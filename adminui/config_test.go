@@ -41,6 +41,7 @@ func TestNew(t *testing.T) {
 		"trusted_origins[0]": func(c *adminui.Config) { c.TrustedOrigins = []string{"a.example"} },
 		"links[0]":           func(c *adminui.Config) { c.Links = []adminui.Link{{Title: "x", URL: "javascript:alert(1)"}} },
 		"links[1]":           func(c *adminui.Config) { c.Links = []adminui.Link{{Title: "x", URL: "/"}, {URL: "/"}} },
+		"attempt_timeout":    func(c *adminui.Config) { c.AttemptTimeout = -1 },
 		"signature_header":   func(c *adminui.Config) { c.SignatureHeader = "X-A: b\r\nX-C" },
 	} {
 		cfg := adminui.Config{Actor: signedIn}

@@ -15,7 +15,6 @@ type troubleshootingData struct {
 	Checks   []check
 	Webhooks []webhook.Webhook // to choose from, on the general page
 	Looked   int               // attempts that the checks have looked at
-	Header   string
 }
 
 // check is one of the usual causes: what to look for, and, for a webhook, whether
@@ -37,13 +36,13 @@ const lookedAt = 50
 
 // troubleshooting walks the usual causes. For a webhook it says which of them hold.
 func (c *call) troubleshooting() error {
-	d := troubleshootingData{Header: c.cfg.SignatureHeader}
+	var d troubleshootingData
 	if c.r.PathValue("id") == "" {
 		p, err := c.manager.Webhooks(c.r.Context(), c.actor, webhook.WebhookQuery{Limit: listSize})
 		if err != nil {
 			return err
 		}
-		d.Webhooks, d.Checks = p.Items, checks(c.cfg.SignatureHeader)
+		d.Webhooks, d.Checks = p.Items, checks(c.cfg)
 		return c.ok("troubleshooting", &page{Title: "Troubleshooting", Crumbs: c.crumbs(nil), Data: d})
 	}
 	w, err := c.webhook()
@@ -59,7 +58,7 @@ func (c *call) troubleshooting() error {
 		return err
 	}
 	d.Webhook, d.Looked = &w, len(attempts.Items)
-	d.Checks = diagnose(c.catalog, c.cfg.SignatureHeader, w, deliveries.Items, attempts.Items)
+	d.Checks = diagnose(c.catalog, c.cfg, w, deliveries.Items, attempts.Items)
 	return c.ok("troubleshooting", &page{Title: "Troubleshooting", Crumbs: c.crumbs(&w), Data: d})
 }
 
@@ -78,14 +77,14 @@ const (
 )
 
 // checks are the usual causes, in the order in which an event meets them.
-func checks(header string) []check {
+func checks(cfg Config) []check {
 	return []check{
 		{ID: causeStatus, Title: "Is the webhook active?", Advice: []string{
 			"While a webhook is inactive, its events are held: nothing is sent, nothing is lost. Activate it to go on, and choose whether to deliver what was held.",
 		}},
 		{ID: causeSubject, Title: "Is the subject the right one?", Advice: []string{
-			"A webhook gets the events of its subject, and of what is inside it: a space's webhook gets those of its rooms, a room's only its own.",
-			"Compare the subject ID, character by character, with that of the room or space in which something happened. It cannot be changed: create another webhook.",
+			"A webhook gets the events of its subject, and those of what is inside it.",
+			"Compare the subject ID, character by character, with that of what the events are about. It cannot be changed: create another webhook.",
 		}},
 		{ID: causeEvents, Title: "Is it subscribed to the event type?", Advice: []string{
 			"Only event types that are ticked are sent. Filters, which the API can set, narrow them further.",
@@ -106,13 +105,13 @@ func checks(header string) []check {
 			"The signature covers the bytes of the body as they came. JSON that was parsed and written again has other bytes. Take the body before any framework parses it.",
 		}},
 		{ID: causeAlgorithm, Title: "Is it computed in the right way?", Advice: []string{
-			header + " is the lower-case hex HMAC-SHA256 of the body; the key is the secret's text.",
+			cfg.SignatureHeader + " is the lower-case hex HMAC-SHA256 of the body; the key is the secret's text.",
 			"webhook-signature is “v1,” and the base64 HMAC-SHA256 of id.timestamp.body; the key is what follows “whsec_”, base64-decoded. The clock of the receiver may be off by five minutes.",
 		}},
 		{ID: causeAnswer, Title: "Does it answer with 2xx?", Advice: []string{
 			"Any status from 200 to 299 is a success, and nothing else is. Redirects are not followed: enter the final URL, with or without the last slash, as the server wants it.",
 		}},
-		{ID: causeTime, Title: "Does it answer within 15 s?", Advice: []string{
+		{ID: causeTime, Title: "Does it answer within " + roughly(cfg.AttemptTimeout) + "?", Advice: []string{
 			"From the look-up of the name to the last byte. Store the event, answer, and do the work afterwards. Events come more than once: skip a webhook-id that is done already.",
 		}},
 	}
@@ -120,17 +119,19 @@ func checks(header string) []check {
 
 // diagnose says which of the causes hold, by a webhook's newest deliveries and
 // attempts.
-func diagnose(catalog *webhook.Catalog, header string, w webhook.Webhook, deliveries []webhook.Delivery, attempts []webhook.Attempt) []check {
-	list := checks(header)
+func diagnose(catalog *webhook.Catalog, cfg Config, w webhook.Webhook, deliveries []webhook.Delivery, attempts []webhook.Attempt) []check {
+	list := checks(cfg)
 	for i := range list {
-		list[i].Tone, list[i].Verdict = verdict(list[i].ID, catalog, w, deliveries, attempts)
+		list[i].Tone, list[i].Verdict = verdict(list[i].ID, catalog, cfg.AttemptTimeout, w, deliveries, attempts)
 	}
 	return list
 }
 
 const noAttempt = "Nothing has been sent yet. Send a test event to find out."
 
-func verdict(cause string, catalog *webhook.Catalog, w webhook.Webhook, deliveries []webhook.Delivery, attempts []webhook.Attempt) (tone, text string) {
+func verdict(
+	cause string, catalog *webhook.Catalog, timeout time.Duration, w webhook.Webhook, deliveries []webhook.Delivery, attempts []webhook.Attempt,
+) (tone, text string) {
 	switch cause {
 	case causeStatus:
 		if w.Status == webhook.StatusActive {
@@ -160,7 +161,7 @@ func verdict(cause string, catalog *webhook.Catalog, w webhook.Webhook, deliveri
 	if len(reported) == 0 {
 		return "off", noAttempt
 	}
-	return endpointVerdict(cause, reported)
+	return endpointVerdict(cause, timeout, reported)
 }
 
 func subjectVerdict(w webhook.Webhook, deliveries []webhook.Delivery) (tone, text string) {
@@ -177,7 +178,7 @@ func subjectVerdict(w webhook.Webhook, deliveries []webhook.Delivery) (tone, tex
 }
 
 // endpointVerdict goes by the newest attempt; it is what holds now.
-func endpointVerdict(cause string, attempts []webhook.Attempt) (tone, text string) {
+func endpointVerdict(cause string, timeout time.Duration, attempts []webhook.Attempt) (tone, text string) {
 	last := attempts[0]
 	told := "The last attempt: " + last.Error + "."
 	answered := last.StatusCode != 0
@@ -231,7 +232,7 @@ func endpointVerdict(cause string, attempts []webhook.Attempt) (tone, text strin
 		switch {
 		case late > 0:
 			return "bad", fmt.Sprintf("%d of the last %d attempts timed out.", late, len(attempts))
-		case slow > 5*time.Second:
+		case slow > timeout/3:
 			return "wait", "The slowest of the last attempts took " + duration(slow) + "."
 		default:
 			return "ok", "The slowest of the last attempts took " + duration(slow) + "."

@@ -1,4 +1,4 @@
-package browser
+package browser_test
 
 import (
 	"context"
@@ -100,16 +100,6 @@ func signedIn(r *http.Request) (webhook.Actor, error) {
 
 // path is a page of the panel.
 func (h *host) path(page string) string { return h.url + panelPath + page }
-
-// webhook registers one for the room's messages.
-func (h *host) webhook(name, url string) (webhook.Webhook, webhook.Secret) {
-	h.t.Helper()
-	w, secret, err := h.manager.Create(h.t.Context(), admin, webhook.WebhookInput{
-		Name: name, EndpointURL: url, Subscriptions: []webhook.Subscription{{Subject: room, EventType: webhook.EventMessageSent}},
-	})
-	require.NoError(h.t, err)
-	return w, secret
-}
 
 // publish lets somebody write into the room.
 func (h *host) publish(text string) {

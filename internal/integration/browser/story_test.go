@@ -1,4 +1,4 @@
-package browser
+package browser_test
 
 import (
 	"context"
@@ -85,23 +85,18 @@ func TestBrowserOwner(t *testing.T) {
 	require.NoError(t, err)
 	endpoint := inbox.Endpoint(webhooktest.Succeed())
 	var shown string
-	step := func(name string, do func(t *testing.T, p person)) {
-		t.Run(name, func(t *testing.T) {
-			if !t.Failed() {
-				do(t, person{t, ctx})
-			}
-		})
-		if t.Failed() {
-			t.FailNow()
+	step := func(name string, do func(person)) {
+		if !t.Run(name, func(t *testing.T) { do(person{t, ctx}) }) {
+			t.FailNow() // the next one begins where this one ends
 		}
 	}
 
-	step("SignIn", func(_ *testing.T, p person) {
+	step("SignIn", func(p person) {
 		p.do(appearances[0].apply())
 		p.opens(h.url + "/sign-in/owner")
 		p.sees("No webhooks yet")
 	})
-	step("AddWithFaults", func(_ *testing.T, p person) {
+	step("AddWithFaults", func(p person) {
 		p.clicks("Add Webhook")
 		p.fills("Name", "Archive")
 		p.fills("Endpoint URL", "ftp://example.com/")
@@ -110,55 +105,55 @@ func TestBrowserOwner(t *testing.T) {
 		p.sees("This cannot be saved yet.")
 		p.sees("Choose at least one event type.")
 	})
-	step("Add", func(t *testing.T, p person) {
-		require.Equal(t, "Archive", ask[string](p, `document.getElementById("name").value`), "the input is kept")
+	step("Add", func(p person) {
+		require.Equal(p.t, "Archive", ask[string](p, `document.getElementById("name").value`), "the input is kept")
 		p.fills("Endpoint URL", endpoint.URL())
 		p.ticks("Message Sent")
 		p.clicks("Add Webhook")
 		p.sees("Copy the secret now")
 	})
-	step("CopyTheSecret", func(t *testing.T, p person) {
+	step("CopyTheSecret", func(p person) {
 		shown = ask[string](p, `document.getElementById("secret").value`)
 		p.clicks("Copy")
 		p.sees("Copied")
-		require.Equal(t, shown, ask[string](p, `navigator.clipboard.readText()`, chromedp.EvalAwaitPromise))
+		require.Equal(p.t, shown, ask[string](p, `navigator.clipboard.readText()`, chromedp.EvalAwaitPromise))
 		secret, err := webhook.ParseSecret(shown)
-		require.NoError(t, err)
+		require.NoError(p.t, err)
 		endpoint.Trust(secret)
 	})
-	step("ReloadShowsItNoMore", func(_ *testing.T, p person) {
+	step("ReloadShowsItNoMore", func(p person) {
 		p.reloads()
 		p.sees("Nothing has been sent yet.")
 		p.until("!document.documentElement.outerHTML.includes("+quoted(shown)+")", "the secret is shown again")
 		p.opens(h.path(""))
 		p.until(`document.querySelectorAll("tbody tr").length === 1`, "there is not one webhook")
 	})
-	step("SendTestEvent", func(t *testing.T, p person) {
+	step("SendTestEvent", func(p person) {
 		p.clicks("Archive")
 		p.clicks("Send test event")
 		p.until(`!!document.querySelector("dialog[open]")`, "no dialog opens")
 		p.clicks("Send")
 		p.sees("The test event is on its way.")
 		p.sees("Succeeded") // the page looks again by itself
-		received, err := endpoint.Await(t.Context(), 1)
-		require.NoError(t, err)
-		require.True(t, received[0].Verified)
+		received, err := endpoint.Await(p.t.Context(), 1)
+		require.NoError(p.t, err)
+		require.True(p.t, received[0].Verified)
 	})
-	step("SeeADeliveryArrive", func(t *testing.T, p person) {
+	step("SeeADeliveryArrive", func(p person) {
 		p.clicks("Logs")
 		p.until(`document.querySelectorAll("tbody tr").length === 1`, "the log has not one attempt")
 		h.publish("Hello, World!")
 		p.until(`document.querySelectorAll("tbody tr").length === 2`, "the log does not look again") // nobody has reloaded it
-		received, err := endpoint.Await(t.Context(), 2)
-		require.NoError(t, err)
-		require.True(t, received[1].Verified)
+		received, err := endpoint.Await(p.t.Context(), 2)
+		require.NoError(p.t, err)
+		require.True(p.t, received[1].Verified)
 	})
-	step("StopLookingAgain", func(t *testing.T, p person) {
+	step("StopLookingAgain", func(p person) {
 		p.clicks("Live")
-		require.Equal(t, "false", ask[string](p, `document.querySelector("[data-live-toggle]").getAttribute("aria-pressed")`))
+		require.Equal(p.t, "false", ask[string](p, `document.querySelector("[data-live-toggle]").getAttribute("aria-pressed")`))
 		p.clicks("Live")
 	})
-	step("WatchAFailingOne", func(_ *testing.T, p person) {
+	step("WatchAFailingOne", func(p person) {
 		endpoint.Script(webhooktest.Always(webhooktest.Answer{Status: http.StatusInternalServerError, Body: []byte("the database is away")}))
 		h.publish("Is anybody there?")
 		p.until(`document.querySelectorAll("tbody tr").length === 4`, "two attempts do not show")
@@ -168,17 +163,17 @@ func TestBrowserOwner(t *testing.T) {
 		p.sees("the database is away")
 		p.sees("Failed")
 	})
-	step("Redeliver", func(t *testing.T, p person) {
+	step("Redeliver", func(p person) {
 		endpoint.Script(webhooktest.Succeed())
 		p.clicks("Redeliver")
 		p.sees("The event is being sent again")
 		p.until(`document.querySelector("h1").innerText.includes("Succeeded")`, "it does not arrive")
 		received := endpoint.Received()
-		require.Equal(t, received[len(received)-1].EventID, received[len(received)-2].EventID)
-		require.True(t, received[len(received)-1].Verified)
-		require.Equal(t, 1, received[len(received)-1].Attempt)
+		require.Equal(p.t, received[len(received)-1].EventID, received[len(received)-2].EventID)
+		require.True(p.t, received[len(received)-1].Verified)
+		require.Equal(p.t, 1, received[len(received)-1].Attempt)
 	})
-	step("Edit", func(_ *testing.T, p person) {
+	step("Edit", func(p person) {
 		p.clicks("Archive")
 		p.clicks("Edit")
 		p.fills("Name", "Message archive")
@@ -188,7 +183,7 @@ func TestBrowserOwner(t *testing.T) {
 		p.sees("Message archive")
 		p.sees("Room Recording Transcript Published")
 	})
-	step("Deactivate", func(t *testing.T, p person) {
+	step("Deactivate", func(p person) {
 		p.clicks("Edit")
 		p.ticks("Inactive")
 		p.clicks("Save")
@@ -197,19 +192,19 @@ func TestBrowserOwner(t *testing.T) {
 		h.publish("To nobody")
 		p.reloads()
 		p.sees("1 delivery is held")
-		require.Len(t, endpoint.Received(), before)
+		require.Len(p.t, endpoint.Received(), before)
 	})
-	step("ActivateAndDeliverWhatWasHeld", func(t *testing.T, p person) {
+	step("ActivateAndDeliverWhatWasHeld", func(p person) {
 		before := len(endpoint.Received())
 		p.clicks("Edit")
 		p.ticks("Active")
 		p.ticks("When active, deliver what was held")
 		p.clicks("Save")
 		p.sees("Saved.")
-		_, err := endpoint.Await(t.Context(), before+1)
-		require.NoError(t, err)
+		_, err := endpoint.Await(p.t.Context(), before+1)
+		require.NoError(p.t, err)
 	})
-	step("Recover", func(t *testing.T, p person) {
+	step("Recover", func(p person) {
 		endpoint.Script(webhooktest.Status(http.StatusBadGateway))
 		h.publish("Lost")
 		p.clicks("Logs")
@@ -224,10 +219,10 @@ func TestBrowserOwner(t *testing.T) {
 		p.sees("1 delivery")
 		p.clicks("Recover 1 delivery")
 		p.sees("1 failed delivery is being sent again")
-		_, err := endpoint.Await(t.Context(), before+1)
-		require.NoError(t, err)
+		_, err := endpoint.Await(p.t.Context(), before+1)
+		require.NoError(p.t, err)
 	})
-	step("Delete", func(t *testing.T, p person) {
+	step("Delete", func(p person) {
 		p.clicks("Message archive")
 		p.clicks("Delete")
 		p.sees("This cannot be undone")
@@ -237,11 +232,11 @@ func TestBrowserOwner(t *testing.T) {
 		p.clicks("Delete Message archive")
 		p.sees("The webhook is deleted")
 		p.sees("No webhooks yet")
-		list, err := h.manager.Webhooks(t.Context(), admin, webhook.WebhookQuery{})
-		require.NoError(t, err)
-		require.Empty(t, list.Items)
+		list, err := h.manager.Webhooks(p.t.Context(), admin, webhook.WebhookQuery{})
+		require.NoError(p.t, err)
+		require.Empty(p.t, list.Items)
 	})
-	step("NothingToComplainOf", func(t *testing.T, _ person) { complained.none(t) })
+	step("NothingToComplainOf", func(p person) { complained.none(p.t) })
 }
 
 // TestBrowserViewer sees, and does not touch.

@@ -1,4 +1,4 @@
-package browser
+package browser_test
 
 import (
 	"context"
@@ -21,9 +21,6 @@ type person struct {
 	t   *testing.T
 	ctx context.Context //nolint:containedctx // chromedp keeps the tab in it
 }
-
-// in is the same person in a step of a test.
-func (p person) in(t *testing.T) person { return person{t, p.ctx} }
 
 // do runs actions within the time that a step has.
 func (p person) do(steps ...chromedp.Action[chromedp.Void]) {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -57,7 +58,7 @@ type slowStore struct{ *memstore.Store }
 
 func (s slowStore) Recover(ctx context.Context, p webhook.RecoverParams) (webhook.RecoverResult, error) {
 	select {
-	case <-time.After(600 * time.Millisecond):
+	case <-time.After(700 * time.Millisecond):
 	case <-ctx.Done():
 		return webhook.RecoverResult{}, ctx.Err()
 	}
@@ -69,6 +70,10 @@ func (s slowStore) Recover(ctx context.Context, p webhook.RecoverParams) (webhoo
 // gives up when it has taken long enough.
 func TestRecoverShowsItsProgress(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, recoverShowsItsProgress)
+}
+
+func recoverShowsItsProgress(t *testing.T) { //nolint:thelper // it is the test
 	f := newFixture(t)
 	w := f.create(t, "Archive")
 	for range 14 {
@@ -101,7 +106,7 @@ func TestRecoverShowsItsProgress(t *testing.T) {
 			form[name] = []string{page.field(name)}
 		}
 	}
-	require.Equal(t, "4 8 12", strings.Join(seen, " "))
+	require.Equal(t, "4 8 12", strings.Join(seen, " "), "two batches of two in more than a second, each")
 	p, err := f.manager.Deliveries(t.Context(), admin, webhook.DeliveryQuery{State: webhook.DeliveryPending})
 	require.NoError(t, err)
 	require.Len(t, p.Items, 14)

@@ -200,17 +200,17 @@ func headersOf(cfg Config, d webhook.Delivery, a webhook.Attempt) []headerLine {
 // phases cuts an attempt's time into what it went into.
 func phases(a webhook.Attempt) (list []phase) {
 	t := a.Timing
-	waited := t.FirstByte - t.DNS - t.Connect - t.TLS
+	waiting, waited := "First byte", t.FirstByte-t.DNS-t.Connect-t.TLS
 	rest := a.Duration - t.FirstByte
-	if t.FirstByte == 0 { // there was no answer
-		waited, rest = a.Duration-t.DNS-t.Connect-t.TLS, 0
+	if t.FirstByte == 0 { // there was no answer, or nobody has measured it
+		waiting, waited, rest = "Waiting", a.Duration-t.DNS-t.Connect-t.TLS, 0
 	}
 	x := 0.0
 	for _, p := range []phase{
 		{Name: "DNS", Class: "dns", Time: t.DNS},
 		{Name: "Connect", Class: "connect", Time: t.Connect},
 		{Name: "TLS", Class: "tls", Time: t.TLS},
-		{Name: "First byte", Class: "wait", Time: waited},
+		{Name: waiting, Class: "wait", Time: waited},
 		{Name: "Rest of the answer", Class: "rest", Time: rest},
 	} {
 		if p.Time <= 0 || a.Duration <= 0 {

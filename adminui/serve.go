@@ -76,6 +76,7 @@ func (p *panel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.frames != "" {
 		h.Set("X-Frame-Options", p.frames)
 	}
+	r = rooted(r)
 	switch {
 	case r.URL.Path == "":
 		p.addSlash(w, r)
@@ -89,6 +90,23 @@ func (p *panel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		p.general.ServeHTTP(w, r)
 	}
+}
+
+// rooted returns the request with a path that begins with a slash, also if the host has
+// stripped a prefix together with its slash. The prefix itself, asked for without one,
+// stays empty.
+func rooted(r *http.Request) *http.Request {
+	original, _, _ := strings.Cut(r.RequestURI, "?")
+	if strings.HasPrefix(r.URL.Path, "/") || r.URL.Path == "" && !strings.HasSuffix(original, "/") {
+		return r
+	}
+	changed, at := *r, *r.URL
+	at.Path = "/" + at.Path
+	if at.RawPath != "" {
+		at.RawPath = "/" + at.RawPath
+	}
+	changed.URL = &at
+	return &changed
 }
 
 // isSingle reports whether the path begins with the id of a webhook.

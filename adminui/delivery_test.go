@@ -208,7 +208,7 @@ func TestDeleteWithAttemptsInFlight(t *testing.T) {
 	synctest.Test(t, deleteWithAttemptsInFlight)
 }
 
-func deleteWithAttemptsInFlight(t *testing.T) { //nolint:thelper // it is the test
+func deleteWithAttemptsInFlight(t *testing.T) {
 	f := newFixture(t)
 	w := f.create(t, "Archive")
 	for range 3 {

@@ -73,7 +73,7 @@ func TestRecoverShowsItsProgress(t *testing.T) {
 	synctest.Test(t, recoverShowsItsProgress)
 }
 
-func recoverShowsItsProgress(t *testing.T) { //nolint:thelper // it is the test
+func recoverShowsItsProgress(t *testing.T) {
 	f := newFixture(t)
 	w := f.create(t, "Archive")
 	for range 14 {

@@ -195,7 +195,7 @@ func newHandler(manager *webhook.Manager, schedule webhook.Schedule, log *slog.L
 	if err != nil {
 		return nil, err
 	}
-	mux.Handle("/admin/webhooks/", http.StripPrefix("/admin/webhooks", panel))
+	mux.Handle("/admin/webhooks/", users.orSignIn(http.StripPrefix("/admin/webhooks", panel)))
 
 	api, err := httpapi.New(manager, httpapi.Config{Actor: users.byToken, Logger: log})
 	if err != nil {

@@ -80,6 +80,18 @@ func (u *users) bySession(r *http.Request) (webhook.Actor, error) {
 	return x.actor(), nil
 }
 
+// orSignIn leads people who are not signed in to the login page, instead of the
+// panel's own page that says so.
+func (u *users) orSignIn(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := u.bySession(r); err != nil && r.Method == http.MethodGet {
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // byToken is for the API, httpapi.Config.Actor. Here a token is just a user's name;
 // a service's cannot be guessed.
 func (u *users) byToken(r *http.Request) (webhook.Actor, error) {

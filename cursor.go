@@ -161,6 +161,37 @@ func NextCursor(s Scope, q Query, last Position) string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
+// recoverCursor returns where a recovery goes on, and readRecoverCursor reads that.
+func recoverCursor(p RecoverParams) string {
+	raw := []byte(recoveryTag(p))
+	for _, at := range [...]Position{p.After, p.Until} {
+		raw = binary.BigEndian.AppendUint64(raw, uint64(at.At.UnixMicro()))
+		raw = append(raw, at.ID[:]...)
+	}
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+func readRecoverCursor(p RecoverParams, cursor string) (after, until Position, err error) {
+	const length = 8 + 2*(8+16)
+	if len(cursor) != base64.RawURLEncoding.EncodedLen(length) {
+		return after, until, ErrInvalidCursor
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil || len(raw) != length || string(raw[:8]) != recoveryTag(p) {
+		return after, until, ErrInvalidCursor
+	}
+	for i, at := range [...]*Position{&after, &until} {
+		part := raw[8+24*i:]
+		at.At = time.UnixMicro(int64(binary.BigEndian.Uint64(part))).UTC()
+		copy(at.ID[:], part[8:24])
+	}
+	return after, until, nil
+}
+
+func recoveryTag(p RecoverParams) string {
+	return queryTag(p.Scope, RecoverParams{WebhookID: p.WebhookID, Since: p.Since})
+}
+
 // queryTag ties a cursor to its scope and query. It is no secret: a forged
 // cursor only moves the start of a page that is filtered by scope all the same.
 func queryTag(s Scope, rest any) string {

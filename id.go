@@ -3,6 +3,7 @@ package webhook
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"time"
 
@@ -32,4 +33,15 @@ func (s *IDSource) New(at time.Time) uuid.UUID {
 	binary.BigEndian.PutUint64(id[:8], tick>>12<<16|0x7000|tick&0xfff)
 	id[8] = id[8]&0x3f | 0x80
 	return id
+}
+
+// keyedIDs is the namespace of ids that are made from idempotency keys.
+var keyedIDs = uuid.MustParse("6f2d0f6e-52a1-4f6b-9d5a-0c6b7f0a5e21")
+
+// idOfKey returns the id of the webhook that an organization creates with an
+// idempotency key: a UUID of version 5. That one id exists once is what a store
+// promises already, so the key needs no column of its own; and the organization is
+// in it, so that nobody can try ids of others.
+func idOfKey(s Scope, key string) uuid.UUID {
+	return uuid.NewSHA1(keyedIDs, fmt.Appendf(nil, "%q %q", s.OrganizationID, key))
 }

@@ -152,13 +152,17 @@ func (m *Manager) wake() {
 // nothing returns again.
 //
 // Everything wrong with the input is in one [ValidationErrors]; an endpoint
-// that webhooks may not be sent to is ErrDestinationNotAllowed as well.
+// that webhooks may not be sent to is ErrDestinationNotAllowed as well. If the
+// input's IdempotencyKey is taken, Create changes nothing and returns ErrConflict,
+// with the webhook that has it, without a secret; if that has been deleted, with
+// the zero Webhook.
 func (m *Manager) Create(ctx context.Context, a Actor, in WebhookInput) (Webhook, Secret, error) {
 	scope, err := mayChange(a)
 	if err != nil {
 		return Webhook{}, Secret{}, err
 	}
 	in, faults, endpointErr := checkWebhook(in, m.catalog, m.allowed)
+	checkID(&faults, "idempotency_key", in.IdempotencyKey, false)
 	checkID(&faults, "actor_id", a.ID, false)
 	if err := refusal(faults, endpointErr); err != nil {
 		return Webhook{}, Secret{}, err
@@ -173,7 +177,17 @@ func (m *Manager) Create(ctx context.Context, a Actor, in WebhookInput) (Webhook
 		EndpointURL: in.EndpointURL, Status: StatusActive, Subscriptions: in.Subscriptions, Version: 1,
 		CreatedAt: now, UpdatedAt: now, CreatedBy: a.ID, UpdatedBy: a.ID,
 	}
+	if in.IdempotencyKey != "" {
+		w.ID = idOfKey(scope, in.IdempotencyKey)
+	}
 	err = m.store.CreateWebhook(ctx, CreateWebhookParams{Webhook: w, Secret: secret, MaxPerOrganization: m.maxHooks})
+	if errors.Is(err, ErrConflict) && in.IdempotencyKey != "" {
+		first, readErr := m.store.Webhook(ctx, scope, w.ID)
+		if readErr != nil && !errors.Is(readErr, ErrNotFound) {
+			return Webhook{}, Secret{}, fmt.Errorf("webhook: create: %w", readErr)
+		}
+		return first, Secret{}, fmt.Errorf("webhook: create: the idempotency key is taken: %w", err)
+	}
 	if err != nil {
 		return Webhook{}, Secret{}, fmt.Errorf("webhook: create: %w", err)
 	}
@@ -448,17 +462,50 @@ func (m *Manager) RecoverPreview(ctx context.Context, a Actor, webhookID uuid.UU
 	return m.recover(ctx, a, RecoverParams{WebhookID: webhookID, Since: since, Preview: true})
 }
 
-func (m *Manager) recover(ctx context.Context, a Actor, p RecoverParams) (Recovery, error) {
+// RecoverBatch does one batch of what Recover does, for callers that say how far
+// it has got: the first with an empty cursor, each further one with the one
+// before's next, which is empty after the last. A cursor of another webhook or
+// time is ErrInvalidCursor; other errors as of Recover.
+func (m *Manager) RecoverBatch(ctx context.Context, a Actor, webhookID uuid.UUID, since time.Time, cursor string) (done Recovery, next string, err error) {
+	p, err := m.recovery(a, RecoverParams{WebhookID: webhookID, Since: since})
+	if err == nil && cursor != "" {
+		p.After, p.Until, err = readRecoverCursor(p, cursor)
+	}
+	if err != nil {
+		return Recovery{}, "", err
+	}
+	r, err := m.store.Recover(ctx, p)
+	if err != nil {
+		return Recovery{}, "", fmt.Errorf("webhook: recover: %w", err)
+	}
+	m.wake()
+	if r.More {
+		p.After, p.Until = r.Next, r.Until
+		next = recoverCursor(p)
+	}
+	return Recovery{Redelivered: r.Redelivered, Released: r.Released, Purged: r.Purged}, next, nil
+}
+
+// recovery authorizes a recovery and returns its first batch.
+func (m *Manager) recovery(a Actor, p RecoverParams) (RecoverParams, error) {
 	scope, err := mayChange(a)
 	if err != nil {
-		return Recovery{}, err
+		return RecoverParams{}, err
 	}
 	var faults ValidationErrors
 	checkTime(&faults, "since", p.Since)
 	if err := faults.err(); err != nil {
-		return Recovery{}, err
+		return RecoverParams{}, err
 	}
 	p.Scope, p.Since, p.Limit, p.Now = scope, storedTime(p.Since), recoverBatch, m.now()
+	return p, nil
+}
+
+func (m *Manager) recover(ctx context.Context, a Actor, p RecoverParams) (Recovery, error) {
+	p, err := m.recovery(a, p)
+	if err != nil {
+		return Recovery{}, err
+	}
 	var done Recovery
 	for {
 		r, err := m.store.Recover(ctx, p)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -329,6 +330,67 @@ func TestRecoverWorksInBatches(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, webhook.Recovery{Redelivered: 1}, got, "only the rest")
 	require.Len(t, f.deliveries(t, w.ID), 10)
+}
+
+func TestRecoverBatchGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	w := f.createWebhook(t, endpointURL)
+	for range 5 {
+		f.publish(t)
+	}
+	require.Equal(t, 5, f.fail(t))
+	f.spy(t).before = func(method string, params any) error {
+		if method == "Recover" {
+			f.fail(t) // what the batches before have added
+			params.(*webhook.RecoverParams).Limit = 2
+		}
+		return nil
+	}
+
+	since := f.clock.Now().Add(-time.Hour)
+	var got []webhook.Recovery
+	var cursors []string
+	for cursor := ""; ; {
+		done, next, err := f.manager.RecoverBatch(t.Context(), f.admin, w.ID, since, cursor)
+		require.NoError(t, err)
+		got, cursors = append(got, done), append(cursors, next)
+		if cursor = next; next == "" {
+			break
+		}
+	}
+	require.Equal(t, []webhook.Recovery{{Redelivered: 2}, {Redelivered: 2}, {Redelivered: 1}}, got)
+	require.Len(t, f.deliveries(t, w.ID), 10)
+
+	other := f.createWebhook(t, endpointURL)
+	for name, call := range map[string]func() error{
+		"OfAnotherWebhook": func() error {
+			_, _, err := f.manager.RecoverBatch(t.Context(), f.admin, other.ID, since, cursors[0])
+			return err
+		},
+		"OfAnotherTime": func() error {
+			_, _, err := f.manager.RecoverBatch(t.Context(), f.admin, w.ID, since.Add(1), cursors[0])
+			_, _, other := f.manager.RecoverBatch(t.Context(), f.admin, w.ID, since.Add(time.Microsecond), cursors[0])
+			require.NoError(t, err, "the same microsecond")
+			return other
+		},
+		"OfAnotherOrganization": func() error {
+			_, _, err := f.manager.RecoverBatch(t.Context(), f.of("rival").admin, w.ID, since, cursors[0])
+			return err
+		},
+		"Shorter": func() error {
+			_, _, err := f.manager.RecoverBatch(t.Context(), f.admin, w.ID, since, cursors[0][1:])
+			return err
+		},
+		"NoBase64": func() error {
+			_, _, err := f.manager.RecoverBatch(t.Context(), f.admin, w.ID, since, strings.Repeat("*", len(cursors[0])))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorIs(t, call(), webhook.ErrInvalidCursor)
+		})
+	}
 }
 
 func TestRecoverDoesNotChaseItsOwn(t *testing.T) {

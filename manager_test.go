@@ -112,6 +112,10 @@ var managerCalls = []managerCall{
 	{"RecoverPreview", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.RecoverPreview(ctx, a, to.webhook, time.Time{})
 	}},
+	{"RecoverBatch", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
+		r, _, err := m.RecoverBatch(ctx, a, to.webhook, time.Time{}, "")
+		return r, err
+	}},
 	{"InFlight", true, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.InFlight(ctx, a, to.webhook)
 	}},
@@ -509,6 +513,39 @@ func TestMaxWebhooks(t *testing.T) {
 			require.Equal(t, []string{"webhooks"}, faultFields(t, err))
 		})
 	}
+}
+
+func TestAnIdempotencyKeyCreatesOneWebhook(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	in := webhook.WebhookInput{Name: "Archive", EndpointURL: endpointURL, Subscriptions: rooms(1), IdempotencyKey: "form-1"}
+	first, secret, err := f.manager.Create(t.Context(), f.admin, in)
+	require.NoError(t, err)
+	require.False(t, secret.IsZero())
+
+	in.Name = "Archive, once more"
+	again, secret, err := f.manager.Create(t.Context(), f.owner, in)
+	require.ErrorIs(t, err, webhook.ErrConflict)
+	require.Equal(t, first, again)
+	require.True(t, secret.IsZero(), "it was shown")
+	page, err := f.manager.Webhooks(t.Context(), f.admin, webhook.WebhookQuery{})
+	require.NoError(t, err)
+	require.Equal(t, []webhook.Webhook{first}, page.Items)
+
+	// The key of one organization says nothing about another's.
+	theirs, _, err := f.manager.Create(t.Context(), f.of("rival").admin, in)
+	require.NoError(t, err)
+	require.NotEqual(t, first.ID, theirs.ID)
+
+	require.NoError(t, f.manager.Delete(t.Context(), f.admin, first.ID))
+	again, secret, err = f.manager.Create(t.Context(), f.admin, in)
+	require.ErrorIs(t, err, webhook.ErrConflict)
+	require.Zero(t, again)
+	require.True(t, secret.IsZero())
+
+	in.IdempotencyKey = strings.Repeat("k", webhook.MaxIDBytes+1)
+	_, _, err = f.manager.Create(t.Context(), f.admin, in)
+	require.Equal(t, []string{"idempotency_key"}, faultFields(t, err))
 }
 
 func TestUpdateReplacesEverything(t *testing.T) {

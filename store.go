@@ -31,8 +31,8 @@ import (
 // matches nothing. A record outside the scope gives ErrNotFound, exactly as a
 // missing one.
 //
-// S5. Creating a webhook, or inserting an event, under an id that is taken is
-// ErrConflict. No more than MaxPerOrganization webhooks that are not deleted
+// S5. Creating a webhook, or inserting an event, under an id that is taken, be it
+// by a webhook that has been deleted, is ErrConflict. No more than MaxPerOrganization webhooks that are not deleted
 // exist in an organization; one more is [TooManyWebhooks].
 //
 // S6. An update succeeds only at the stored Version, and adds 1; otherwise

@@ -144,6 +144,12 @@ type WebhookInput struct {
 	Description   string // at most 500 characters
 	EndpointURL   string // https, see [ValidateEndpointURL]
 	Subscriptions []Subscription
+
+	// IdempotencyKey makes repeating a Create harmless: within the organization
+	// a key creates one webhook, and stays taken when that is deleted, until
+	// retention has taken its deliveries, too. At most 128 bytes; empty means
+	// that each call creates one.
+	IdempotencyKey string
 }
 
 // WebhookChange replaces everything of a webhook that can be changed: what is to

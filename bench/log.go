@@ -169,7 +169,10 @@ func (b *bench) logPages(ctx context.Context) (r *report, err error) {
 		r.row(q.name, fmt.Sprint(items), ms(first, 0.5), ms(first, 0.99), ms(last, 0.5), ms(last, 0.99))
 	}
 	r.ratio("log_page_ms", worst)
-	return r, logHandlers(ctx, db.store, targets, r)
+	if err := logHandlers(ctx, db.store, targets, r); err != nil {
+		return nil, err
+	}
+	return r, b.panelPages(ctx, db.store, targets, now, r)
 }
 
 // logActor is the owner of the organization that a request names.

@@ -33,6 +33,12 @@ func aWebhookIDIsTakenOnce(f *fixture) {
 
 	f.deliverOne(w)
 	f.Equal(f.secrets[w.ID].Reveal(), f.claimOne().Secret.Reveal())
+
+	f.delete(w)
+	again := f.newWebhook(named("Again"))
+	again.ID = w.ID
+	f.ErrorIs(f.create(again, 1), webhook.ErrConflict)
+	f.Empty(f.webhooks(ours, webhook.WebhookQuery{}))
 }
 
 func anEventIDIsTakenOnce(f *fixture) {

@@ -1,10 +1,18 @@
-package browser
+package browser_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,9 +29,6 @@ type person struct {
 	t   *testing.T
 	ctx context.Context //nolint:containedctx // chromedp keeps the tab in it
 }
-
-// in is the same person in a step of a test.
-func (p person) in(t *testing.T) person { return person{t, p.ctx} }
 
 // do runs actions within the time that a step has.
 func (p person) do(steps ...chromedp.Action[chromedp.Void]) {
@@ -165,10 +170,63 @@ const screenshots = "screenshots"
 // photographs writes a picture of the whole page.
 func (p person) photographs(name string) {
 	p.t.Helper()
+	p.writes(name, p.captures(chromedp.FullScreenshot(100)))
+}
+
+// frames writes a picture of what is seen of a page at once, small enough for
+// documents.
+func (p person) frames(name string) {
+	p.t.Helper()
+	p.do(chromedp.EmulateViewport(1200, 720))
+	full, err := png.Decode(bytes.NewReader(p.captures(chromedp.CaptureScreenshot())))
+	require.NoError(p.t, err)
+	var small bytes.Buffer
+	require.NoError(p.t, (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, inFewColors(full)))
+	require.Less(p.t, small.Len(), 100_000)
+	p.writes(name, small.Bytes())
+}
+
+// inFewColors is a picture in its 256 most frequent colours; a page has no more that
+// matter.
+func inFewColors(full image.Image) *image.Paletted {
+	count := map[color.RGBA]int{}
+	bounds := full.Bounds()
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			count[color.RGBAModel.Convert(full.At(x, y)).(color.RGBA)]++
+		}
+	}
+	frequent := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
+		return cmp.Or(count[b]-count[a], cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)))
+	})
+	var palette color.Palette
+	for _, c := range frequent[:min(len(frequent), 256)] {
+		palette = append(palette, c)
+	}
+	small := image.NewPaletted(bounds, palette)
+	nearest := map[color.RGBA]uint8{}
+	for c := range count {
+		nearest[c] = uint8(palette.Index(c))
+	}
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			small.SetColorIndex(x, y, nearest[color.RGBAModel.Convert(full.At(x, y)).(color.RGBA)])
+		}
+	}
+	return small
+}
+
+func (p person) captures(capture chromedp.Action[[]byte]) []byte {
+	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, stepTimeout)
 	defer cancel()
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	picture, err := chromedp.Run(ctx, capture)
 	require.NoError(p.t, err)
+	return picture
+}
+
+func (p person) writes(name string, picture []byte) {
+	p.t.Helper()
 	require.NoError(p.t, os.MkdirAll(screenshots, 0o755))
 	require.NoError(p.t, os.WriteFile(filepath.Join(screenshots, name+".png"), picture, 0o644))
 }

@@ -1,6 +1,4 @@
-// Package browser drives the panel with Chromium, as people do: the tests of
-// this folder are all that is here.
-package browser
+package browser_test
 
 import (
 	"context"
@@ -73,7 +71,9 @@ func start(t *testing.T) context.Context {
 		chromedp.WindowSize(1280, 900),
 		// Its sandbox refuses to work for root, as whom CI runs.
 		chromedp.NoSandbox,
-		chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("disable-gpu", true),
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
 	)
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)

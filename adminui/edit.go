@@ -1,0 +1,116 @@
+package adminui
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/posthorn/webhook"
+)
+
+// edit shows the form of a webhook.
+func (c *call) edit() error {
+	if err := c.mustChange(); err != nil {
+		return err
+	}
+	w, err := c.webhook()
+	if err != nil {
+		return err
+	}
+	return c.editPage(http.StatusOK, w, c.ofWebhook(w), nil)
+}
+
+func (c *call) editPage(status int, w webhook.Webhook, f *form, a *ahead) error {
+	held, err := c.held(w)
+	if err != nil {
+		return err
+	}
+	c.render(status, "edit", &page{
+		Title: "Edit " + w.Name, Crumbs: c.crumbs(&w), Data: formData{form: f, Webhook: w, Held: held, Ahead: a},
+	})
+	return nil
+}
+
+// held says how many of a webhook's deliveries are held, in words: empty if none.
+func (c *call) held(w webhook.Webhook) (string, error) {
+	p, err := c.manager.Deliveries(c.r.Context(), c.actor, webhook.DeliveryQuery{
+		WebhookID: w.ID, State: webhook.DeliveryHeld, Limit: webhook.MaxPageSize,
+	})
+	switch n := len(p.Items); {
+	case err != nil:
+		return "", err
+	case p.Next != "":
+		return number(n) + " deliveries or more are held", nil
+	case n == 0:
+		return "", nil
+	case n == 1:
+		return "1 delivery is held", nil
+	default:
+		return number(n) + " deliveries are held", nil
+	}
+}
+
+// save changes a webhook.
+func (c *call) save() error {
+	if err := c.mustChange(); err != nil {
+		return err
+	}
+	w, err := c.webhook()
+	if err != nil {
+		return err
+	}
+	f := c.readChange(w)
+	ch := f.change()
+	_, err = c.manager.Update(c.r.Context(), c.actor, w.ID, ch)
+	switch {
+	case errors.Is(err, webhook.ErrConflict):
+		return c.stale(f.Version)
+	case f.understand(err, len(ch.Subscriptions) == 0):
+		return c.editPage(http.StatusUnprocessableEntity, w, f, nil)
+	case err != nil:
+		return err
+	}
+	return c.seeOther(w.ID.String() + "?said=saved")
+}
+
+// stale shows the form as it was sent, and who was ahead of it. Sent again, it
+// replaces what they did.
+func (c *call) stale(version int64) error {
+	w, err := c.webhook()
+	if err != nil {
+		return err
+	}
+	f := c.readChange(w)
+	f.Version = w.Version
+	a := &ahead{By: w.UpdatedBy, At: moment{w.UpdatedAt, c.now}, Changes: c.differences(f, w)}
+	if version >= w.Version { // not a version that there was
+		a.By = ""
+	}
+	return c.editPage(http.StatusConflict, w, f, a)
+}
+
+// differences lists what a form would change of a webhook as it is now.
+func (c *call) differences(f *form, w webhook.Webhook) (list []difference) {
+	add := func(field, mine, now string) {
+		if mine != now {
+			list = append(list, difference{field, now})
+		}
+	}
+	add("Name", f.Name, w.Name)
+	add("Description", f.Description, w.Description)
+	add("Endpoint URL", f.EndpointURL, w.EndpointURL)
+	add("Status", stateLabel(f.Status), stateLabel(w.Status))
+	add("Event types", c.subscribed(f.change().Subscriptions), c.subscribed(w.Subscriptions))
+	return list
+}
+
+// subscribed lists subscriptions in words.
+func (c *call) subscribed(list []webhook.Subscription) string {
+	var titles []string
+	for _, s := range list {
+		titles = append(titles, eventTitle(c.catalog, s.EventType)+" ("+subjectTitle(c.catalog, s.Subject.Type)+" "+s.Subject.ID+")")
+	}
+	slices.Sort(titles)
+	return strings.Join(titles, ", ")
+}

@@ -1,0 +1,59 @@
+package adminui
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// printable returns foreign bytes as text that shows what is in them: bytes that are
+// no UTF-8 as U+FFFD, control characters as their pictures, and characters that
+// turn the direction of writing, or show nothing, by their number. html/template
+// escapes the rest.
+func printable(b any) string {
+	var s string
+	switch b := b.(type) {
+	case []byte:
+		s = string(b)
+	default:
+		s = fmt.Sprint(b)
+	}
+	var out strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n' || r == '\t':
+			out.WriteRune(r)
+		case r == utf8.RuneError:
+			out.WriteRune(utf8.RuneError)
+		case r < ' ':
+			out.WriteRune('\u2400' + r) // its picture
+		case r == 0x7f:
+			out.WriteRune('\u2421')
+		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r) && r != '\u200c' && r != '\u200d' || r == '\u2028' || r == '\u2029':
+			fmt.Fprintf(&out, "⟨U+%04X⟩", r)
+		default:
+			out.WriteRune(r)
+		}
+	}
+	return out.String()
+}
+
+// fieldTitle is a field of a fault, such as "endpoint_url", for people.
+func fieldTitle(field string) string {
+	words := strings.NewReplacer("_", " ", ".", ", ").Replace(field)
+	if words == "" {
+		return words
+	}
+	words = strings.ToUpper(words[:1]) + words[1:]
+	return strings.NewReplacer(" url", " URL", " id", " ID").Replace(words)
+}
+
+// sentence is a reason that follows a field's name, as a sentence.
+func sentence(title, reason string) string {
+	s := title + " " + reason
+	if !strings.HasSuffix(s, ".") {
+		s += "."
+	}
+	return s
+}

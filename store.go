@@ -46,7 +46,7 @@ import (
 // ([Webhook.Matches]): pending and due at Now if it is active, held if
 // inactive. With Only, that webhook alone gets one, whatever its
 // subscriptions; if it is missing, the event's error is ErrNotFound. An event without deliveries is stored only if it has an
-// idempotency key. With Lease, rows whose webhook Lease.Take accepts are
+// idempotency key. Event reads a stored one back. With Lease, rows whose webhook Lease.Take accepts are
 // inserted leased and come back as claims. InsertEventsTx does the same inside
 // the host's transaction, refuses Lease, and neither retries nor spoils the
 // transaction when an event is a duplicate or refused. After an error nothing of
@@ -251,6 +251,9 @@ type DeleteWebhookParams struct {
 
 // DeliveryLog reads what happened.
 type DeliveryLog interface {
+	// Event returns one stored event, without its payload.
+	Event(ctx context.Context, s Scope, id uuid.UUID) (EventRecord, error)
+
 	// Delivery returns one delivery, with its payload.
 	Delivery(ctx context.Context, s Scope, id uuid.UUID) (Delivery, error)
 

@@ -64,7 +64,7 @@ func TestMails(t *testing.T) {
 			for ext, got := range map[string]string{".txt": "Subject: " + m.subject + "\n\n" + m.text, ".html": m.html} {
 				file := filepath.Join("testdata", name+ext)
 				if *updateMails {
-					require.NoError(t, os.WriteFile(file, []byte(got), 0o644)) //nolint:gosec // not a secret
+					require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
 				}
 				want, err := os.ReadFile(file)
 				require.NoError(t, err)

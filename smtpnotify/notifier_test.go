@@ -434,7 +434,7 @@ func TestTLSIsNotWeakened(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, script{})
 	cfg := s.config()
-	given := &tls.Config{RootCAs: s.roots} //nolint:gosec // no MinVersion is what the test is about
+	given := &tls.Config{RootCAs: s.roots} // without MinVersion
 	cfg.TLSConfig = given
 	require.NoError(t, notify(t, cfg, newNotice()))
 	require.Zero(t, given.MinVersion, "it is the caller's")

@@ -46,6 +46,7 @@ const (
 // Three dispatchers exhaust 10,000 deliveries and look for notices at the same
 // time.
 func manyDeliveriesAreOneMail(t *testing.T, space *integration.Space) {
+	t.Helper()
 	m := newMailing(t, space)
 	m.publish(t, mailEvents, mailTranscripts)
 	m.exhaust(t, mailEvents)
@@ -71,6 +72,7 @@ func manyDeliveriesAreOneMail(t *testing.T, space *integration.Space) {
 // A process is killed once all is on record and before the mail is due, the next
 // one when it is about to send it.
 func killedBeforeTheMail(t *testing.T, space *integration.Space) {
+	t.Helper()
 	m := newMailing(t, space)
 	m.publish(t, 20, 5)
 	first := m.start(t, 0, "")
@@ -89,6 +91,7 @@ func killedBeforeTheMail(t *testing.T, space *integration.Space) {
 // record, and then another one is. Whoever comes next cannot know: there is one
 // more mail, of the same Message-ID, and then no more.
 func killedAfterTheMail(t *testing.T, space *integration.Space) {
+	t.Helper()
 	m := newMailing(t, space)
 	m.publish(t, 20, 5)
 	m.exhaust(t, 20)

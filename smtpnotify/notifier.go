@@ -121,7 +121,7 @@ type Config struct {
 // Notifier sends mails. It keeps no connection and is safe for concurrent use.
 type Notifier struct {
 	cfg    Config
-	domain string // of From
+	domain string // of Message-IDs: From's
 }
 
 var _ webhook.Notifier = (*Notifier)(nil)
@@ -189,7 +189,11 @@ func New(cfg Config) (*Notifier, error) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	return &Notifier{cfg: cfg, domain: from.Address[strings.LastIndexByte(from.Address, '@')+1:]}, nil
+	domain := from.Address[strings.LastIndexByte(from.Address, '@')+1:]
+	if !isASCII(domain) { // which no Message-ID may have
+		domain = "localhost"
+	}
+	return &Notifier{cfg: cfg, domain: domain}, nil
 }
 
 // notOfAHost holds for what is in no name or address of a host.

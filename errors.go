@@ -25,7 +25,8 @@ var (
 
 	// ErrOutcomeUnknown says that the answer to a commit was lost, and that the
 	// store could not find out whether it took effect. What was published with
-	// an idempotency key can safely be published again.
+	// an idempotency key can safely be published again. A [Notifier] returns it,
+	// wrapped, if it cannot tell whether its message went out.
 	ErrOutcomeUnknown = errors.New("webhook: outcome unknown")
 
 	// ErrInvalidCursor says that a page cursor is malformed or belongs to

@@ -308,6 +308,10 @@ func (s *spyStore) Leased(ctx context.Context, in webhook.Scope, id uuid.UUID, n
 	return s.Store.Leased(ctx, in, id, now)
 }
 
+func (s *spyStore) Event(ctx context.Context, in webhook.Scope, id uuid.UUID) (webhook.EventRecord, error) {
+	return spiedIn(ctx, s, "Event", in, id, s.Store.Event)
+}
+
 func (s *spyStore) Delivery(ctx context.Context, in webhook.Scope, id uuid.UUID) (webhook.Delivery, error) {
 	return spiedIn(ctx, s, "Delivery", in, id, s.Store.Delivery)
 }

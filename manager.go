@@ -66,8 +66,8 @@ type ManagerConfig struct {
 // the only place that authorizes, and it is safe for concurrent use.
 //
 // Owners and admins may call every method, viewers Webhook, Webhooks,
-// Deliveries, Delivery, Attempts, Counters and InFlight, and see there neither payloads
-// nor the answers of receivers. Every other call is ErrForbidden, before
+// Deliveries, Delivery, Attempts, Counters, InFlight and Explain, and see there
+// neither payloads nor the answers of receivers. Every other call is ErrForbidden, before
 // anything is read. A record of another organization is ErrNotFound, like a
 // missing one.
 type Manager struct {

@@ -31,7 +31,7 @@ type scene struct {
 
 // targets are the ids that calls name.
 type targets struct {
-	webhook, finished, pending uuid.UUID
+	webhook, finished, pending, event uuid.UUID
 }
 
 func newScene(t testing.TB) *scene {
@@ -43,7 +43,7 @@ func newScene(t testing.TB) *scene {
 	s.publish(t)
 	deliveries := s.deliveries(t, s.webhook.ID)
 	require.Equal(t, []webhook.DeliveryState{webhook.DeliveryFailed, webhook.DeliveryPending}, s.states(t, s.webhook.ID))
-	s.targets = targets{webhook: s.webhook.ID, finished: deliveries[0].ID, pending: deliveries[1].ID}
+	s.targets = targets{webhook: s.webhook.ID, finished: deliveries[0].ID, pending: deliveries[1].ID, event: deliveries[0].EventID}
 	return s
 }
 
@@ -118,6 +118,12 @@ var managerCalls = []managerCall{
 	}},
 	{"InFlight", true, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.InFlight(ctx, a, to.webhook)
+	}},
+	{"Explain", true, false, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, _ targets) (any, error) {
+		return m.Explain(ctx, a, webhook.ExplainQuery{Draft: webhook.Event{Type: webhook.EventMessageSent, Subject: rooms(1)[0].Subject}})
+	}},
+	{"Explain", true, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
+		return m.Explain(ctx, a, webhook.ExplainQuery{EventID: to.event})
 	}},
 	{"SendTest", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.SendTest(ctx, a, to.webhook, webhook.EventMessageSent)
@@ -223,7 +229,7 @@ func TestForeignRecordsAreNotFound(t *testing.T) {
 			if got != nil {
 				require.Zero(t, got)
 			}
-			_, missing := c.call(t.Context(), s.manager, rival.owner, targets{uuid.New(), uuid.New(), uuid.New()})
+			_, missing := c.call(t.Context(), s.manager, rival.owner, targets{uuid.New(), uuid.New(), uuid.New(), uuid.New()})
 			require.ErrorIs(t, missing, webhook.ErrNotFound)
 			require.Equal(t, missing.Error(), foreign.Error(), "one cannot be told from the other")
 			require.Equal(t, before, s.everything(t), "nothing has changed")

@@ -12,6 +12,10 @@ const (
 	noticeLease    = 30 * time.Second // beyond NotifyTimeout
 	noticeRetry    = time.Minute      // after the first failure; doubled with each further one
 	maxNoticeRetry = time.Hour
+
+	// maxNoticeUnknown is how often it may be unknown whether a notice was sent,
+	// and it is sent again all the same.
+	maxNoticeUnknown = 1
 )
 
 // noticeLoop is Run's: it passes on notices, apart from deliveries.
@@ -92,23 +96,40 @@ func (d *Dispatcher) claimNotices(ctx context.Context, limit int) (ClaimNoticesR
 
 // passOn gives one notice to the notifier and records whether it was sent.
 func (d *Dispatcher) passOn(ctx context.Context, c NoticeClaim) (sent bool, err error) {
-	began := time.Now()
-	err = d.notify(ctx, c.Notice)
-	sent = err == nil
-	d.tracer.NoticePassedOn(ctx, NoticeCall{Notice: c.Notice, Attempt: c.Attempt, Duration: time.Since(began), Err: err})
-	now := storedTime(d.clock.Now())
-	done := FinishNoticeParams{Now: now, WebhookID: c.Notice.WebhookID, Token: c.Token, Sent: sent}
-	if err != nil {
-		done.RetryAt = now.Add(min(maxNoticeRetry, noticeRetry<<min(c.Attempt-1, 10)))
-		d.log.Error("webhook: a notice could not be sent; it will be tried again",
-			"webhook_id", c.Notice.WebhookID, "notice_id", c.Notice.ID, "attempt", c.Attempt, "error", err, "retry_at", done.RetryAt)
-	}
+	done := d.tell(ctx, c)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	if err := d.store.FinishNotice(ctx, done); err != nil && !errors.Is(err, ErrLeaseLost) {
-		return sent, fmt.Errorf("finish notice: %w", err)
+		return done.Sent, fmt.Errorf("finish notice: %w", err)
 	}
-	return sent, nil
+	return done.Sent, nil
+}
+
+// tell calls the notifier, unless that has been done often enough, and says what
+// became of the notice.
+func (d *Dispatcher) tell(ctx context.Context, c NoticeClaim) FinishNoticeParams {
+	log := d.log.With("webhook_id", c.Notice.WebhookID, "notice_id", c.Notice.ID, "attempt", c.Attempt)
+	done := FinishNoticeParams{WebhookID: c.Notice.WebhookID, Token: c.Token, Sent: true}
+	if c.Unknown > maxNoticeUnknown {
+		done.Now = storedTime(d.clock.Now())
+		log.Error("webhook: processes died while they sent a notice; it may have arrived, and is not tried again", "unknown", c.Unknown)
+		return done
+	}
+	began := time.Now()
+	err := d.notify(ctx, c.Notice)
+	d.tracer.NoticePassedOn(ctx, NoticeCall{Notice: c.Notice, Attempt: c.Attempt, Duration: time.Since(began), Err: err})
+	done.Now = storedTime(d.clock.Now())
+	unknown := errors.Is(err, ErrOutcomeUnknown)
+	switch {
+	case err == nil:
+	case unknown && c.Unknown >= maxNoticeUnknown:
+		log.Error("webhook: a notice may have arrived; it is not tried again", "error", err)
+	default:
+		done.Sent, done.Unknown = false, unknown
+		done.RetryAt = done.Now.Add(min(maxNoticeRetry, noticeRetry<<min(c.Attempt-1, 10)))
+		log.Error("webhook: a notice could not be sent; it will be tried again", "error", err, "unknown", unknown, "retry_at", done.RetryAt)
+	}
+	return done
 }
 
 // notify calls the notifier, waits no longer than it may take, and turns a

@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -136,6 +137,64 @@ func TestBrokenNotifiersAreTriedAgainAndDelayNothing(t *testing.T) {
 				require.GreaterOrEqual(t, n.at[2].Sub(n.at[1]), 2*time.Minute, "it backs off")
 			})
 		})
+	}
+}
+
+// Whoever cannot tell whether a notice went out sends it once more, and then no
+// more; what was refused is tried until it is not.
+func TestNoticesOfUnknownOutcomeAreTriedOnceMore(t *testing.T) {
+	t.Parallel()
+	unknown := fmt.Errorf("the connection broke off: %w", webhook.ErrOutcomeUnknown)
+	refused := errors.New("mailbox full")
+	for name, tc := range map[string]struct {
+		answers []error
+		calls   int
+	}{
+		"Unknown":              {[]error{unknown, unknown}, 2},
+		"SentTheSecondTime":    {[]error{unknown, nil}, 2},
+		"RefusedAtFirst":       {[]error{refused, refused, refused, unknown, unknown}, 5},
+		"RefusedInBetween":     {[]error{unknown, refused, refused, unknown}, 4},
+		"RefusedAndThenSent":   {[]error{refused, refused, refused, refused, nil}, 5},
+		"UnknownAndThenRefuse": {[]error{unknown, refused, nil}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var n notifier
+			n.answer = func(_ context.Context, calls int) error { return tc.answers[min(calls, len(tc.answers))-1] }
+			r, clock := steppedRig(t, webhook.DispatcherConfig{Notifier: &n, Schedule: once(t)})
+			r.register(t, rigAdmin, "failing.example", rigRoom, failing)
+			r.publish(t, "acme", rigRoom, 1)
+			webhooktest.Drain(t, r.dispatcher, clock)
+			got := n.notices()
+			require.Len(t, got, tc.calls)
+			for _, x := range got {
+				require.Equal(t, got[0], x)
+			}
+			next, err := r.store.ClaimNotices(t.Context(), webhook.ClaimNoticesParams{Now: clock.Now().Add(48 * time.Hour), LeaseFor: time.Minute, Limit: 1})
+			require.NoError(t, err)
+			require.Empty(t, next.Claims)
+		})
+	}
+}
+
+func TestNoticesAreTriedOnceMoreAfterACrash(t *testing.T) {
+	t.Parallel()
+	for deaths, calls := range map[int]int{1: 1, 2: 0} {
+		var n notifier
+		r, clock := steppedRig(t, webhook.DispatcherConfig{Notifier: &n, Schedule: once(t)})
+		r.register(t, rigAdmin, "failing.example", rigRoom, failing)
+		r.publish(t, "acme", rigRoom, 1)
+		_, err := r.dispatcher.RunOnce(t.Context())
+		require.NoError(t, err)
+		clock.Advance(webhook.NoticeWindow)
+		for range deaths { // of a process that has claimed it
+			got, err := r.store.ClaimNotices(t.Context(), webhook.ClaimNoticesParams{Now: clock.Now(), LeaseFor: time.Minute, Limit: 1})
+			require.NoError(t, err)
+			require.Len(t, got.Claims, 1)
+			clock.Advance(time.Minute)
+		}
+		webhooktest.Drain(t, r.dispatcher, clock)
+		require.Len(t, n.notices(), calls)
 	}
 }
 

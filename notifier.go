@@ -64,7 +64,11 @@ type Notice struct {
 // Notifier tells people. Notify is called by one goroutine at a time of each
 // dispatcher, never on the path of deliveries. An error, a panic, or not
 // returning within DispatcherConfig.NotifyTimeout means that the notice is
-// tried again later, under the same ID; so a notice may arrive twice.
+// tried again later, under the same ID.
+//
+// So a notice may arrive twice. But one whose outcome is unknown is tried at most
+// once more: if an error is ErrOutcomeUnknown (errors.Is), or the process dies
+// during a call, and that happens to the same notice again, it counts as sent.
 type Notifier interface {
 	Notify(ctx context.Context, n Notice) error
 }

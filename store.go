@@ -46,7 +46,7 @@ import (
 // ([Webhook.Matches]): pending and due at Now if it is active, held if
 // inactive. With Only, that webhook alone gets one, whatever its
 // subscriptions; if it is missing, the event's error is ErrNotFound. An event without deliveries is stored only if it has an
-// idempotency key. With Lease, rows whose webhook Lease.Take accepts are
+// idempotency key. Event reads a stored one back. With Lease, rows whose webhook Lease.Take accepts are
 // inserted leased and come back as claims. InsertEventsTx does the same inside
 // the host's transaction, refuses Lease, and neither retries nor spoils the
 // transaction when an event is a duplicate or refused. After an error nothing of
@@ -119,8 +119,9 @@ import (
 //
 // S19. A delivery that becomes failed queues its notice in the same step,
 // unless it is of a test event: one open notice a webhook, which counts
-// further ones, due by [NoticeDue]. Notices are claimed under leases. When one
-// has been sent, what was counted since is the next one's, under a new id. A
+// further ones, due by [NoticeDue]. Notices are claimed under leases; a claim
+// says how many earlier ones of the same notice ended with an unknown outcome,
+// which is reported, or that of a lease that ran out. When a notice has been sent, what was counted since is the next one's, under a new id. A
 // succeeded attempt ends the wait between notices. Deleting the webhook drops
 // its notice.
 //
@@ -250,6 +251,9 @@ type DeleteWebhookParams struct {
 
 // DeliveryLog reads what happened.
 type DeliveryLog interface {
+	// Event returns one stored event, without its payload.
+	Event(ctx context.Context, s Scope, id uuid.UUID) (EventRecord, error)
+
 	// Delivery returns one delivery, with its payload.
 	Delivery(ctx context.Context, s Scope, id uuid.UUID) (Delivery, error)
 
@@ -490,6 +494,11 @@ type NoticeClaim struct {
 	Notice  Notice
 	Token   uuid.UUID
 	Attempt int // how often it has been claimed, from 1
+
+	// Unknown is how many of the earlier claims ended without anybody knowing
+	// whether the notice was sent: their leases ran out, or the notifier could
+	// not tell.
+	Unknown int
 }
 
 // FinishNoticeParams says whether a claimed notice was sent at Now, or else
@@ -499,7 +508,8 @@ type FinishNoticeParams struct {
 	WebhookID uuid.UUID
 	Token     uuid.UUID
 	Sent      bool
-	RetryAt   time.Time
+	RetryAt   time.Time // if it was not sent
+	Unknown   bool      // if it is not Sent as far as anybody knows, but may have been
 }
 
 // Purger deletes what has been kept long enough.

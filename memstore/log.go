@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,6 +18,21 @@ func (s *Store) deliveryIn(scope webhook.Scope, id uuid.UUID) (*delivery, error)
 		return nil, webhook.ErrNotFound
 	}
 	return d, nil
+}
+
+// Event returns one stored event, without its payload.
+func (s *Store) Event(ctx context.Context, scope webhook.Scope, id uuid.UUID) (webhook.EventRecord, error) {
+	if err := s.lock(ctx, "read event"); err != nil {
+		return webhook.EventRecord{}, err
+	}
+	defer s.mu.Unlock()
+	e := s.events[id]
+	if e == nil || scope == (webhook.Scope{}) || e.OrganizationID != scope.OrganizationID {
+		return webhook.EventRecord{}, webhook.ErrNotFound
+	}
+	v := e.EventRecord
+	v.Parents, v.Attributes, v.Payload = slices.Clone(v.Parents), maps.Clone(v.Attributes), nil
+	return v, nil
 }
 
 // Delivery returns one delivery with its payload.

@@ -18,6 +18,7 @@ type notice struct {
 	leased   bool
 	token    uuid.UUID
 	attempts int
+	unknown  int
 	later    *notice
 }
 
@@ -85,6 +86,9 @@ func (s *Store) ClaimNotices(ctx context.Context, p webhook.ClaimNoticesParams) 
 	for s.notices.len() > 0 && !s.notices.top().notice.due.After(p.Now) && len(out.Claims) < p.Limit {
 		h := s.notices.top()
 		n := h.notice
+		if n.leased {
+			n.unknown++
+		}
 		n.leased, n.token = true, uuid.New()
 		n.attempts++
 		n.due = stored(p.Now.Add(p.LeaseFor))
@@ -93,7 +97,7 @@ func (s *Store) ClaimNotices(ctx context.Context, p webhook.ClaimNoticesParams) 
 		v := n.Notice
 		v.EventTypes = maps.Clone(v.EventTypes)
 		v.WebhookName, v.EndpointHost = h.Name, h.EndpointHost()
-		out.Claims = append(out.Claims, webhook.NoticeClaim{Notice: v, Token: n.token, Attempt: n.attempts})
+		out.Claims = append(out.Claims, webhook.NoticeClaim{Notice: v, Token: n.token, Attempt: n.attempts, Unknown: n.unknown})
 	}
 	if s.notices.len() > 0 {
 		out.NextDue = s.notices.top().notice.due
@@ -114,6 +118,9 @@ func (s *Store) FinishNotice(ctx context.Context, p webhook.FinishNoticeParams) 
 	n := h.notice
 	if !p.Sent {
 		n.leased, n.due = false, stored(p.RetryAt)
+		if p.Unknown {
+			n.unknown++
+		}
 		n.merge()
 		s.notices.fix(h.noticeAt)
 		s.wake()

@@ -11,6 +11,30 @@ import (
 	"github.com/posthorn/webhook"
 )
 
+// Event returns one stored event, without its payload.
+func (s *Store) Event(ctx context.Context, scope webhook.Scope, id uuid.UUID) (webhook.EventRecord, error) {
+	var e webhook.EventRecord
+	err := s.read(ctx, "read event", func(c session) error {
+		found, ok, err := first(ctx, c, scanEvent, `select e.id, e.organization_id, e.event_type, e.subject_type, e.subject_id, e.parents,
+			e.attributes, e.occurred_at, e.idempotency_key, e.test from {events} e where e.id = ? and e.organization_id = ?`,
+			c.d.id(id), scope.OrganizationID)
+		if err == nil && (!ok || scope == webhook.Scope{}) {
+			return webhook.ErrNotFound
+		}
+		e = found
+		return err
+	})
+	return e, err
+}
+
+func scanEvent(scan func(...any) error, e *webhook.EventRecord) error {
+	var test int
+	err := scan(&e.ID, &e.OrganizationID, &e.Type, &e.Subject.Type, &e.Subject.ID, fromJSON[[]webhook.Subject]{&e.Parents},
+		fromJSON[map[string]string]{&e.Attributes}, at{&e.OccurredAt}, maybe[string]{&e.IdempotencyKey}, &test)
+	e.Test = test == 1
+	return err
+}
+
 // Delivery returns one delivery with its payload.
 func (s *Store) Delivery(ctx context.Context, scope webhook.Scope, id uuid.UUID) (webhook.Delivery, error) {
 	var d webhook.Delivery

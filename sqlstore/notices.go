@@ -26,6 +26,8 @@ type told struct {
 	LastStatusCode int                `json:"last_status_code,omitempty"`
 	LastErrorClass webhook.ErrorClass `json:"last_error_class,omitempty"`
 	LastError      string             `json:"last_error,omitempty"`
+
+	Unknown int `json:"unknown,omitempty"` // claims whose outcome nobody knows
 }
 
 func (c session) newTold(now time.Time) *told {
@@ -266,10 +268,13 @@ func (c session) claimNotices(ctx context.Context, p *webhook.ClaimNoticesParams
 	var claims []webhook.NoticeClaim
 	for i := range found {
 		r := &found[i]
+		if r.token != uuid.Nil {
+			r.told.Unknown++
+		}
 		r.token, r.due = uuid.New(), stored(p.Now.Add(p.LeaseFor))
 		r.attempts++
 		claims = append(claims, webhook.NoticeClaim{
-			Notice: r.told.notice(of[r.webhookID]), Token: r.token, Attempt: r.attempts,
+			Notice: r.told.notice(of[r.webhookID]), Token: r.token, Attempt: r.attempts, Unknown: r.told.Unknown,
 		})
 	}
 	return claims, c.saveNotices(ctx, found...)
@@ -302,6 +307,9 @@ func (s *Store) FinishNotice(ctx context.Context, p webhook.FinishNoticeParams) 
 		r.token = uuid.UUID{}
 		if !p.Sent {
 			r.due = stored(p.RetryAt)
+			if p.Unknown {
+				r.told.Unknown++
+			}
 			if r.later != nil {
 				r.told.merge(r.later)
 				r.later = nil

@@ -59,6 +59,11 @@ func (a annotated) Leased(ctx context.Context, s webhook.Scope, id uuid.UUID, no
 	return got, by("Leased", err)
 }
 
+func (a annotated) Event(ctx context.Context, s webhook.Scope, id uuid.UUID) (webhook.EventRecord, error) {
+	got, err := a.store.Event(ctx, s, id)
+	return got, by("Event", err)
+}
+
 func (a annotated) Delivery(ctx context.Context, s webhook.Scope, id uuid.UUID) (webhook.Delivery, error) {
 	got, err := a.store.Delivery(ctx, s, id)
 	return got, by("Delivery", err)

@@ -201,7 +201,7 @@ func outsideTheScopeIsNotFound(f *fixture) {
 	f.exhaust(f.claimOf(done))
 	pending := f.deliverOne(w)
 
-	refuse := func(s webhook.Scope, webhookID, doneID, pendingID uuid.UUID) {
+	refuse := func(s webhook.Scope, webhookID, doneID, pendingID, eventID uuid.UUID) {
 		update := f.updateOf(w)
 		update.Scope, update.ID = s, webhookID
 		for name, call := range map[string]func() error{
@@ -218,6 +218,10 @@ func outsideTheScopeIsNotFound(f *fixture) {
 			},
 			"Leased": func() error {
 				_, err := f.store.Leased(f.ctx(), s, webhookID, f.now)
+				return err
+			},
+			"Event": func() error {
+				_, err := f.store.Event(f.ctx(), s, eventID)
 				return err
 			},
 			"Delivery": func() error {
@@ -259,10 +263,10 @@ func outsideTheScopeIsNotFound(f *fixture) {
 	}
 
 	before := f.contents(ours)
-	refuse(webhook.Scope{}, w.ID, done.ID, pending.ID)
-	refuse(theirs, w.ID, done.ID, pending.ID)
-	refuse(webhook.Scope{OrganizationID: "nobody"}, w.ID, done.ID, pending.ID)
-	refuse(ours, f.ids.New(f.now), f.ids.New(f.now), f.ids.New(f.now))
+	refuse(webhook.Scope{}, w.ID, done.ID, pending.ID, done.EventID)
+	refuse(theirs, w.ID, done.ID, pending.ID, done.EventID)
+	refuse(webhook.Scope{OrganizationID: "nobody"}, w.ID, done.ID, pending.ID, done.EventID)
+	refuse(ours, f.ids.New(f.now), f.ids.New(f.now), f.ids.New(f.now), f.ids.New(f.now))
 	f.Equal(before, f.contents(ours))
 }
 

@@ -18,6 +18,7 @@ func s7() []test {
 		{"ADeliveryBeginsPendingOrHeld", aDeliveryBeginsPendingOrHeld},
 		{"OnlyNamesTheOneWebhook", onlyNamesTheOneWebhook},
 		{"UnmatchedEventsAreStoredWithAKeyOnly", unmatchedEventsAreStoredWithAKeyOnly},
+		{"AStoredEventIsReadBack", aStoredEventIsReadBack},
 		{"AFailingEventLeavesItsNeighboursAlone", aFailingEventLeavesItsNeighboursAlone},
 		{"ManyEventsInOneCall", manyEventsInOneCall},
 		{"LeaseTakesWhatTakeAccepts", leaseTakesWhatTakeAccepts},
@@ -178,6 +179,42 @@ func unmatchedEventsAreStoredWithAKeyOnly(f *fixture) {
 	f.True(again[2].Duplicate)
 	f.Equal(with.ID, again[2].EventID)
 	f.Len(f.deliveries(ours, webhook.DeliveryQuery{WebhookID: w.ID}), 1)
+}
+
+func aStoredEventIsReadBack(f *fixture) {
+	w := f.webhook(subscribed(messages))
+	read := func(id uuid.UUID) webhook.EventRecord {
+		f.t.Helper()
+		got, err := f.store.Event(f.ctx(), ours, id)
+		f.NoError(err)
+		return got
+	}
+	full, bare := f.event(wantedBy(w), about(room, space, hall)), f.event(wantedBy(w))
+	full.Attributes, full.IdempotencyKey = map[string]string{"kind": "chat 😀", "lang": ""}, "once"
+	bare.Parents, bare.Attributes, bare.IdempotencyKey = nil, nil, ""
+	test := f.event(asTest)
+	f.publish(full, bare)
+	f.insert(webhook.InsertParams{Events: []webhook.EventRecord{test}, Now: f.now, Only: w.ID})
+	for _, want := range []webhook.EventRecord{full, bare, test} {
+		want.Payload, want.OccurredAt = nil, want.OccurredAt.UTC().Truncate(time.Microsecond)
+		f.Equal(want, read(want.ID))
+	}
+
+	// It is the caller's to change.
+	got := read(full.ID)
+	got.Parents[0], got.Attributes["kind"] = hall, "scribble"
+	f.Equal(full.Attributes, read(full.ID).Attributes)
+	f.Equal(full.Parents, read(full.ID).Parents)
+
+	// What nobody asked for is not there.
+	unmatched := f.event(about(hall))
+	f.publish(unmatched)
+	_, err := f.store.Event(f.ctx(), ours, unmatched.ID)
+	f.ErrorIs(err, webhook.ErrNotFound)
+
+	// Deleting the webhook leaves the event, whose delivery stays in the log.
+	f.delete(w)
+	f.Equal(full.ID, read(full.ID).ID)
 }
 
 func aFailingEventLeavesItsNeighboursAlone(f *fixture) {

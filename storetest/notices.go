@@ -18,6 +18,7 @@ func s19() []test {
 		{"ASuccessEndsTheWait", aSuccessEndsTheWait},
 		{"WhatIsCountedMeanwhileIsTheNextOnes", whatIsCountedMeanwhileIsTheNextOnes},
 		{"ARetryIsTheSameNotice", aRetryIsTheSameNotice},
+		{"UnknownOutcomesAreCounted", unknownOutcomesAreCounted},
 		{"AStaleTokenFinishesNothing", aStaleTokenFinishesNothing},
 		{"DeletingDropsTheNotice", deletingDropsTheNotice},
 	}
@@ -240,6 +241,32 @@ func aRetryIsTheSameNotice(f *fixture) {
 		counted += f.nextNotice().Notice.Deliveries
 	}
 	f.Equal(2, counted)
+}
+
+func unknownOutcomesAreCounted(f *fixture) {
+	w := f.webhook()
+	f.exhaustOne(w)
+	c := f.nextNotice()
+	f.Zero(c.Unknown)
+	f.retryNotice(c, f.now) // refused, which is known
+	c = f.claimNotice()
+	f.Zero(c.Unknown)
+	f.exhaustOne(w) // counted meanwhile, and then by the same notice
+	f.NoError(f.store.FinishNotice(f.ctx(), webhook.FinishNoticeParams{
+		Now: f.now, WebhookID: w.ID, Token: c.Token, RetryAt: f.now, Unknown: true,
+	}))
+	c = f.claimNotice()
+	f.Equal(1, c.Unknown)
+	f.pass(lease) // nobody says what became of it
+	c = f.claimNotice()
+	f.Equal(2, c.Unknown)
+	f.Equal(4, c.Attempt)
+	f.Equal(2, c.Notice.Deliveries)
+
+	// The next notice begins anew.
+	f.exhaustOne(w)
+	f.sent(c)
+	f.Zero(f.nextNotice().Unknown)
 }
 
 func aStaleTokenFinishesNothing(f *fixture) {

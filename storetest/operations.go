@@ -356,8 +356,9 @@ func finishNotice(c *comparison) {
 	if len(c.notices) > 0 {
 		n := some(c, c.notices[max(0, len(c.notices)-3):])
 		p := webhook.FinishNoticeParams{Now: c.now, WebhookID: n.Notice.WebhookID, Token: n.Token, Sent: c.chance(2), RetryAt: c.now.Add(wait)}
+		p.Unknown = !p.Sent && c.chance(2)
 		want := c.m.finishNotice(p)
-		c.say("finish a notice of %s, sent %t: %v", p.WebhookID, p.Sent, want)
+		c.say("finish a notice of %s, sent %t, unknown %t: %v", p.WebhookID, p.Sent, p.Unknown, want)
 		c.ErrorIs(c.store.FinishNotice(c.ctx(), p), want)
 	}
 }

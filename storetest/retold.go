@@ -31,6 +31,7 @@ type modelWebhook struct {
 	// The open notice, once it has been claimed.
 	notice, token uuid.UUID // the token is zero while it is not leased
 	tries, told   int
+	unknown       int       // of the tries, those of which nobody knows the outcome
 	again         time.Time // when it can be claimed again
 }
 
@@ -433,6 +434,9 @@ func (m *model) leaseNotice(w *modelWebhook, got webhook.NoticeClaim) webhook.No
 		w.told = min(max(w.told, got.Notice.Deliveries), len(w.untold))
 	}
 	w.tries++
+	if w.token != uuid.Nil { // its lease has run out
+		w.unknown++
+	}
 	w.token, w.again = got.Token, m.now.Add(lease)
 	last := w.untold[w.told-1]
 	out := webhook.Notice{
@@ -444,7 +448,7 @@ func (m *model) leaseNotice(w *modelWebhook, got webhook.NoticeClaim) webhook.No
 	for _, x := range w.untold[:w.told] {
 		out.EventTypes[x.attempt.EventType]++
 	}
-	return webhook.NoticeClaim{Notice: out, Token: got.Token, Attempt: w.tries}
+	return webhook.NoticeClaim{Notice: out, Token: got.Token, Attempt: w.tries, Unknown: w.unknown}
 }
 
 func (m *model) finishNotice(p webhook.FinishNoticeParams) error {
@@ -454,7 +458,9 @@ func (m *model) finishNotice(p webhook.FinishNoticeParams) error {
 	}
 	w.token, w.again = uuid.UUID{}, p.RetryAt
 	if p.Sent {
-		w.untold, w.lastSent, w.tries = w.untold[w.told:], m.now, 0
+		w.untold, w.lastSent, w.tries, w.unknown = w.untold[w.told:], m.now, 0, 0
+	} else if p.Unknown {
+		w.unknown++
 	}
 	return nil
 }

@@ -580,6 +580,45 @@ func (c *MockDeliveryLogDeliveryCall) DoAndReturn(f func(context.Context, webhoo
 	return c
 }
 
+// Event mocks base method.
+func (m *MockDeliveryLog) Event(ctx context.Context, s webhook.Scope, id uuid.UUID) (webhook.EventRecord, error) {
+	m.ctrl.T.Helper()
+	ret := m.ctrl.Call(m, "Event", ctx, s, id)
+	ret0, _ := ret[0].(webhook.EventRecord)
+	ret1, _ := ret[1].(error)
+	return ret0, ret1
+}
+
+// Event indicates an expected call of Event.
+func (mr *MockDeliveryLogMockRecorder) Event(ctx, s, id any) *MockDeliveryLogEventCall {
+	mr.mock.ctrl.T.Helper()
+	call := mr.mock.ctrl.RecordCallWithMethodType(mr.mock, "Event", reflect.TypeOf((*MockDeliveryLog)(nil).Event), ctx, s, id)
+	return &MockDeliveryLogEventCall{Call: call}
+}
+
+// MockDeliveryLogEventCall wrap *gomock.Call
+type MockDeliveryLogEventCall struct {
+	*gomock.Call
+}
+
+// Return rewrite *gomock.Call.Return
+func (c *MockDeliveryLogEventCall) Return(arg0 webhook.EventRecord, arg1 error) *MockDeliveryLogEventCall {
+	c.Call = c.Call.Return(arg0, arg1)
+	return c
+}
+
+// Do rewrite *gomock.Call.Do
+func (c *MockDeliveryLogEventCall) Do(f func(context.Context, webhook.Scope, uuid.UUID) (webhook.EventRecord, error)) *MockDeliveryLogEventCall {
+	c.Call = c.Call.Do(f)
+	return c
+}
+
+// DoAndReturn rewrite *gomock.Call.DoAndReturn
+func (c *MockDeliveryLogEventCall) DoAndReturn(f func(context.Context, webhook.Scope, uuid.UUID) (webhook.EventRecord, error)) *MockDeliveryLogEventCall {
+	c.Call = c.Call.DoAndReturn(f)
+	return c
+}
+
 // MockDeliveryControl is a mock of DeliveryControl interface.
 type MockDeliveryControl struct {
 	ctrl     *gomock.Controller

@@ -28,6 +28,7 @@ type task struct {
 	Number int    // among its siblings; also the seed
 	CA     []byte // dispatch, serve: PEM
 	Crash  *crashPlan
+	Mail   *mailPlan
 }
 
 // tasks are the kinds of children. They work until ctx ends, which it does when
@@ -38,6 +39,7 @@ var tasks = map[string]func(ctx context.Context, c *childProcess, tick func()) e
 	"dispatch": dispatch,
 	"migrate":  migrate,
 	"serve":    serveUntilKilled,
+	"mail":     mailUntilKilled,
 }
 
 // childProcess is a child as it sees itself.

@@ -42,7 +42,7 @@ func TestScenarios(t *testing.T) {
 		"limit":   {"limit_per_second", "limit_sender_cpu_us", "limit_receiver_cpu_us"},
 		"drain":   {"limit_per_second", "drain_of_limit"},
 		"isolate": {"isolate_oneshot_seconds", "isolate_baseline_p99_ms", "isolate_p99_of_baseline"},
-		"log":     {"log_page_ms", "log_api_ms"},
+		"log":     {"log_page_ms", "log_api_ms", "panel_page_ms"},
 	} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()

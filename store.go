@@ -38,7 +38,10 @@ import (
 // S6. An update succeeds only at the stored Version, and adds 1; otherwise
 // ErrConflict. It cancels, as S21 does, unfinished deliveries of events that the
 // subscriptions asked for until then and do not any more ([Webhook.Subscribes]),
-// but for those of transactions that commit later.
+// but for those of transactions that commit later. This may follow the change itself
+// in batches, during which claims go on: when UpdateWebhook has returned, reads show
+// it. If the call breaks off in between, which S3 does not exclude, the change is
+// made, Sweep cancels the rest, and what Resume was to release stays held.
 //
 // S7. InsertEvents takes many events; each has its own result or error, and
 // goes in with all its deliveries or not at all. A webhook of the event's

@@ -113,7 +113,7 @@ type position struct{ webhook.Position }
 
 func (c session) recover(ctx context.Context, p *webhook.RecoverParams) (webhook.RecoverResult, error) {
 	// Two recoveries at once would each add a delivery.
-	h, err := c.lockHook(ctx, p.Scope, p.WebhookID)
+	h, err := c.lockHook(ctx, p.Scope, p.WebhookID, waiting)
 	if err != nil {
 		return webhook.RecoverResult{}, err
 	}

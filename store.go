@@ -138,7 +138,8 @@ import (
 // no counter. Counters outlive what Purge deletes.
 //
 // S23. Recover goes through a webhook's deliveries in the order of their
-// creation, a batch a call: one that failed since the given time gets one new
+// creation, a batch a call, which may find fewer than Limit, or none, though More says
+// that there are others to look at: one that failed since the given time gets one new
 // delivery, if it is the event's newest to that webhook; a held one becomes
 // pending itself. Test events stay out. Until, which the first batch finds and
 // the others are given, keeps what a recovery itself adds out of its own sight.
@@ -336,7 +337,7 @@ type RecoverParams struct {
 	Since     time.Time // deliveries that failed, or were created and are held, at or after
 	Until     Position  // of the newest delivery to look at; zero, in the first batch, means the newest there is
 	After     Position  // Next of the batch before; zero means the beginning
-	Limit     int       // deliveries to look at
+	Limit     int       // deliveries to redeliver, release or pass over as purged, at most
 	Now       time.Time
 	Preview   bool // count what would be done, and do nothing
 }

@@ -39,7 +39,8 @@ func (h *hook) narrowerThan(o *hook) bool {
 }
 
 // finishNarrowing cancels, batch by batch, what is left of an edit. In between it
-// leaves the webhook's row to others for as long as it had it.
+// leaves the webhook's row to others, who may not wait for it, for half of the time
+// that it had it.
 func (s *Store) finishNarrowing(ctx context.Context, scope webhook.Scope, id uuid.UUID) error {
 	for {
 		began, more := ticks(), false
@@ -55,7 +56,7 @@ func (s *Store) finishNarrowing(ctx context.Context, scope webhook.Scope, id uui
 		if err != nil || !more {
 			return err
 		}
-		sleep(ctx, ticks().Sub(began))
+		sleep(ctx, ticks().Sub(began)/2)
 	}
 }
 

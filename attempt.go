@@ -14,14 +14,13 @@ import (
 	"time"
 )
 
-// unsealedDelay is the wait before a delivery is looked at again whose secret did
-// not open.
+// unsealedDelay is the wait before anything of a webhook is claimed again whose
+// secret did not open.
 const unsealedDelay = time.Minute
 
 // fly makes one attempt, unless the claim has to be given back.
 func (d *Dispatcher) fly(f *flight) landing {
 	c := &f.claim
-	now := d.clock.Now()
 	release := func(notBefore time.Time) landing {
 		return landing{released: &ReleasedClaim{DeliveryID: c.DeliveryID, Token: c.Token, NotBefore: storedTime(notBefore)}}
 	}
@@ -32,8 +31,11 @@ func (d *Dispatcher) fly(f *flight) landing {
 		d.log.Warn("webhook: a lease was too old to begin an attempt", "delivery_id", c.DeliveryID)
 		return release(c.DueAt)
 	case c.Secret.IsZero():
-		d.log.Error("webhook: a secret did not open; nothing was sent", "webhook_id", c.WebhookID, "delivery_id", c.DeliveryID)
-		l := release(now.Add(unsealedDelay))
+		until, begins := d.slots.block(c.WebhookID, unsealedDelay)
+		if begins { // else that has been said
+			d.log.Error("webhook: a secret did not open; nothing is sent to the webhook for a minute", "webhook_id", c.WebhookID, "delivery_id", c.DeliveryID)
+		}
+		l := release(until)
 		l.unopened = true
 		return l
 	}

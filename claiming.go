@@ -165,7 +165,7 @@ func (d *Dispatcher) claim(ctx, flightCtx context.Context, offer func() ClaimPar
 	if err != nil {
 		return claimed{}, fmt.Errorf("claim: %w", err)
 	}
-	return claimed{flights, len(flights) >= p.Limit, r.NextDue}, nil
+	return claimed{flights, len(flights) >= p.Limit, earliest(r.NextDue, d.slots.nextUnblocked())}, nil
 }
 
 // peek asks when something falls due, and claims nothing.

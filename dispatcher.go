@@ -141,9 +141,10 @@ func NewDispatcher(s DispatcherStore, cfg DispatcherConfig) (*Dispatcher, error)
 	d := &Dispatcher{
 		store: s, cfg: cfg, clock: clockOr(cfg.Clock, nil, s), log: loggerOrSilent(cfg.Logger),
 		tracer: tracerOrNop(cfg.Tracer, cfg.Logger),
-		slots:  newSlots(cfg.Slots), ledger: newLedger(),
-		woken: make(chan struct{}, 1), freed: make(chan struct{}, 1), told: make(chan struct{}, 1),
+		ledger: newLedger(),
+		woken:  make(chan struct{}, 1), freed: make(chan struct{}, 1), told: make(chan struct{}, 1),
 	}
+	d.slots = newSlots(cfg.Slots, d.clock)
 	d.crew = newCrew(d.do)
 	return d, nil
 }

@@ -445,44 +445,6 @@ func TestDeleteAbortsAttemptsInFlight(t *testing.T) {
 	})
 }
 
-func TestUnopenedSecretsSendNothing(t *testing.T) {
-	t.Parallel()
-	r, clock := steppedRig(t, webhook.DispatcherConfig{})
-	sealed := &sealedStore{Store: r.store}
-	sealed.sealed.Store(true)
-	r.wire(t, sealed, clock, webhook.DispatcherConfig{})
-	r.register(t, rigAdmin, "healthy.example", rigRoom, healthy)
-	r.publish(t, "acme", rigRoom, 1)
-	n, err := r.dispatcher.RunOnce(t.Context())
-	require.NoError(t, err)
-	require.Zero(t, n)
-	require.Empty(t, r.times("healthy.example", time.Now()))
-	d := r.deliveries(t, rigAdmin)[0]
-	require.Zero(t, d.Attempts)
-	require.Equal(t, clock.Now().Add(time.Minute), d.DueAt)
-	sealed.sealed.Store(false)
-	clock.Advance(time.Minute)
-	n, err = r.dispatcher.RunOnce(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, 1, n)
-}
-
-// sealedStore is a store that has lost the key to its secrets.
-type sealedStore struct {
-	webhook.Store
-	sealed atomic.Bool
-}
-
-func (s *sealedStore) Claim(ctx context.Context, p webhook.ClaimParams) (webhook.ClaimResult, error) {
-	r, err := s.Store.Claim(ctx, p)
-	for i := range r.Claims {
-		if s.sealed.Load() {
-			r.Claims[i].Secret = webhook.Secret{}
-		}
-	}
-	return r, err
-}
-
 func TestDispatcherConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	r, _ := steppedRig(t, webhook.DispatcherConfig{})

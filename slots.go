@@ -28,6 +28,7 @@ const (
 type slots struct {
 	mu            sync.Mutex
 	max           int
+	clock         Clock           // for blockedUntil
 	base          context.Context //nolint:containedctx // of flights that are handed off, while Run runs
 	drained       chan struct{}   // closed when nothing is in flight and nothing will be
 	inFlight      int
@@ -49,6 +50,8 @@ type lane struct {
 	more      bool // work may have been kept back by the cap
 	lastUsed  time.Time
 	slowUntil time.Time
+
+	blockedUntil time.Time // by the dispatcher's clock: nothing can be sent before
 }
 
 // kind is what a webhook is to the quotas.
@@ -88,8 +91,8 @@ type flight struct {
 	cancel context.CancelCauseFunc
 }
 
-func newSlots(n int) *slots {
-	return &slots{max: n, lanes: map[uuid.UUID]*lane{}, organizations: map[string]int{}}
+func newSlots(n int, clock Clock) *slots {
+	return &slots{max: n, clock: clock, lanes: map[uuid.UUID]*lane{}, organizations: map[string]int{}}
 }
 
 // half and quarter are the shares, at least one slot.
@@ -100,8 +103,42 @@ func (s *slots) quarter() int { return max(1, s.max/4) }
 func (s *slots) unprovenRoom() int { return s.half() - s.unproven - s.slow }
 func (s *slots) slowRoom() int     { return min(s.unprovenRoom(), s.quarter()-s.slow) }
 
+// block keeps a webhook from being claimed for a while, and returns when that ends.
+// begins is false if the webhook was blocked already.
+func (s *slots) block(webhookID uuid.UUID, wait time.Duration) (until time.Time, begins bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[webhookID] // which is there, because of the flight
+	if begins = !s.blocked(l); begins {
+		l.blockedUntil = storedTime(s.clock.Now().Add(wait))
+	}
+	return l.blockedUntil, begins
+}
+
+// blocked reports whether a webhook is blocked. The clock, which may be a database's,
+// is asked only where it matters.
+func (s *slots) blocked(l *lane) bool {
+	return !l.blockedUntil.IsZero() && s.clock.Now().Before(l.blockedUntil)
+}
+
+// nextUnblocked returns when the next webhook ceases to be blocked, or zero. A store
+// does not count what a cap of nothing keeps back.
+func (s *slots) nextUnblocked() (next time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lanes {
+		if s.blocked(l) {
+			next = earliest(next, l.blockedUntil)
+		}
+	}
+	return next
+}
+
 // room returns how many more attempts a webhook may have in flight by its cap.
 func (s *slots) room(l *lane, now time.Time) int {
+	if s.blocked(l) {
+		return 0
+	}
 	for _, f := range l.flights {
 		if now.Sub(f.began) > promptAnswer {
 			return 0
@@ -161,7 +198,7 @@ func (s *slots) offerSlow() ClaimParams {
 	now := time.Now()
 	p := ClaimParams{Caps: map[uuid.UUID]int{}, UnlistedLimit: -1}
 	for id, l := range s.lanes {
-		if l.kind(now) == slow && len(l.flights) == 0 {
+		if l.kind(now) == slow && len(l.flights) == 0 && !s.blocked(l) {
 			p.Caps[id] = 1
 		}
 	}
@@ -181,7 +218,7 @@ func (s *slots) anySlow() bool {
 	}
 	now := time.Now()
 	for _, l := range s.lanes {
-		if l.kind(now) == slow && len(l.flights) == 0 {
+		if l.kind(now) == slow && len(l.flights) == 0 && !s.blocked(l) {
 			return true
 		}
 	}
@@ -197,7 +234,10 @@ func (s *slots) offerAll() ClaimParams {
 	p := ClaimParams{Limit: s.max - s.inFlight, PerWebhook: maxLaneCap, Caps: map[uuid.UUID]int{}}
 	s.offered = p.Limit
 	for id, l := range s.lanes {
-		if len(l.flights) > 0 {
+		switch {
+		case s.blocked(l):
+			p.Caps[id] = 0
+		case len(l.flights) > 0:
 			p.Caps[id] = max(0, maxLaneCap-len(l.flights))
 		}
 	}
@@ -209,7 +249,7 @@ func (s *slots) offerAll() ClaimParams {
 func (s *slots) forget(now time.Time) {
 	var remembered [3]int
 	for id, l := range s.lanes {
-		if len(l.flights) > 0 {
+		if len(l.flights) > 0 || s.blocked(l) {
 			continue
 		}
 		k := l.kind(now)

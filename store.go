@@ -38,7 +38,10 @@ import (
 // S6. An update succeeds only at the stored Version, and adds 1; otherwise
 // ErrConflict. It cancels, as S21 does, unfinished deliveries of events that the
 // subscriptions asked for until then and do not any more ([Webhook.Subscribes]),
-// but for those of transactions that commit later.
+// but for those of transactions that commit later. This may follow the change itself
+// in batches, during which claims go on: when UpdateWebhook has returned, reads show
+// it. If the call breaks off in between, which S3 does not exclude, the change is
+// made, Sweep cancels the rest, and what Resume was to release stays held.
 //
 // S7. InsertEvents takes many events; each has its own result or error, and
 // goes in with all its deliveries or not at all. A webhook of the event's
@@ -136,7 +139,8 @@ import (
 // no counter. Counters outlive what Purge deletes.
 //
 // S23. Recover goes through a webhook's deliveries in the order of their
-// creation, a batch a call: one that failed since the given time gets one new
+// creation, a batch a call, which may find fewer than Limit, or none, though More says
+// that there are others to look at: one that failed since the given time gets one new
 // delivery, if it is the event's newest to that webhook; a held one becomes
 // pending itself. Test events stay out. Until, which the first batch finds and
 // the others are given, keeps what a recovery itself adds out of its own sight.
@@ -337,7 +341,7 @@ type RecoverParams struct {
 	Since     time.Time // deliveries that failed, or were created and are held, at or after
 	Until     Position  // of the newest delivery to look at; zero, in the first batch, means the newest there is
 	After     Position  // Next of the batch before; zero means the beginning
-	Limit     int       // deliveries to look at
+	Limit     int       // deliveries to redeliver, release or pass over as purged, at most
 	Now       time.Time
 	Preview   bool // count what would be done, and do nothing
 }

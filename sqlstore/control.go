@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 
@@ -81,13 +80,23 @@ func (s *Store) CancelDelivery(ctx context.Context, p webhook.CancelParams) erro
 	})
 }
 
+// recoverLook bounds the deliveries that a batch of a recovery looks at, most of
+// which have succeeded: some milliseconds' worth.
+const recoverLook = 5000
+
 // Recover works on one batch of a recovery.
 func (s *Store) Recover(ctx context.Context, p webhook.RecoverParams) (webhook.RecoverResult, error) {
 	var out webhook.RecoverResult
-	err := s.write(ctx, "recover", func(c session) (err error) {
+	run := func(c session) (err error) {
 		out, err = c.recover(ctx, &p)
 		return err
-	})
+	}
+	var err error
+	if p.Preview {
+		err = s.read(ctx, "preview a recovery", run)
+	} else {
+		err = s.write(ctx, "recover", run)
+	}
 	if err != nil {
 		return webhook.RecoverResult{}, err
 	}
@@ -98,22 +107,19 @@ func (s *Store) Recover(ctx context.Context, p webhook.RecoverParams) (webhook.R
 	return out, nil
 }
 
-// missed is a delivery that a recovery looks at.
+// missed is a delivery that a recovery has found.
 type missed struct {
-	position
+	webhook.Position
 	eventID        uuid.UUID
 	organizationID string
 	eventType      webhook.EventType
 	open           bool
-	newest         bool // of its event to this webhook
 }
 
-// position is a delivery's place.
-type position struct{ webhook.Position }
-
+// recover locks what it changes and not the webhook: what it adds or releases has
+// the epoch that it has read, so that a later change of the webhook applies to it.
 func (c session) recover(ctx context.Context, p *webhook.RecoverParams) (webhook.RecoverResult, error) {
-	// Two recoveries at once would each add a delivery.
-	h, err := c.lockHook(ctx, p.Scope, p.WebhookID)
+	h, err := c.hookIn(ctx, p.Scope, p.WebhookID)
 	if err != nil {
 		return webhook.RecoverResult{}, err
 	}
@@ -122,35 +128,53 @@ func (c session) recover(ctx context.Context, p *webhook.RecoverParams) (webhook
 	}
 	out := webhook.RecoverResult{Next: p.After, Until: p.Until}
 	if out.Until == (webhook.Position{}) {
-		newest, _, err := first(ctx, c, func(scan func(...any) error, to *webhook.Position) error {
-			return scan(&to.ID, at{&to.At})
-		}, "select id, created_at from {deliveries} where webhook_id = ? order by created_at desc, id desc limit 1", c.d.id(h.ID))
+		newest, _, err := first(ctx, c, scanPosition,
+			"select created_at, id from {deliveries} where webhook_id = ? order by created_at desc, id desc limit 1", c.d.id(h.ID))
 		if err != nil {
 			return out, err
 		}
 		out.Until = newest
 	}
-	found, err := c.missed(ctx, &h, p, out.Until)
+	span := c.between(&h, p.After, out.Until)
+	edge, beyond, err := first(ctx, c, scanPosition,
+		"select d.created_at, d.id from {deliveries} d where "+span.where+" order by d.created_at, d.id limit 1 offset ?",
+		append(span.args, recoverLook-1)...)
 	if err != nil {
 		return out, err
 	}
-	kept, err := c.lockPayloads(ctx, found)
+	out.Next = out.Until
+	if beyond {
+		out.Next, out.More = edge, edge.Compare(out.Until) < 0
+	}
+	found, err := c.missed(ctx, p, c.between(&h, p.After, out.Next))
 	if err != nil {
 		return out, err
 	}
 	if len(found) > p.Limit {
-		out.More, found = true, found[:p.Limit]
+		out.More, found, out.Next = true, found[:p.Limit], p.After
+		if p.Limit > 0 {
+			out.Next = found[p.Limit-1].Position
+		}
+	}
+	// Two recoveries at once would each add a delivery, as would a redelivery by hand:
+	// what counts is what is so under the locks.
+	kept, err := c.lockMissed(ctx, found, !p.Preview)
+	if err != nil {
+		return out, err
+	}
+	stillHeld, stillNewest, err := c.stillMissed(ctx, found)
+	if err != nil {
+		return out, err
 	}
 	now := stored(p.Now)
 	release := c.d.rows()
 	var again []openDeliveryRow
 	for _, m := range found {
-		out.Next = m.Position
 		switch {
-		case m.open:
+		case m.open && stillHeld[m.ID]:
 			release.add().id("id", m.ID)
 			out.Released++
-		case !m.newest:
+		case m.open, !stillNewest[m.ID]:
 		case !kept[m.eventID]:
 			out.Purged++
 		default:
@@ -178,47 +202,93 @@ func (c session) recover(ctx context.Context, p *webhook.RecoverParams) (webhook
 	return out, err
 }
 
-// missed returns what a batch of a recovery looks at, and one more.
-func (c session) missed(ctx context.Context, h *hook, p *webhook.RecoverParams, until webhook.Position) ([]missed, error) {
-	since := stored(p.Since)
-	if p.Since.After(since) {
-		since = since.Add(1000)
+func scanPosition(scan func(...any) error, p *webhook.Position) error { return scan(at{&p.At}, &p.ID) }
+
+// between is true of a webhook's deliveries after one position and until another.
+// The conditions on created_at alone say nothing new; they are what MySQL can use an
+// index for.
+func (c session) between(h *hook, after, until webhook.Position) condition {
+	return condition{
+		"d.webhook_id = ? and d.created_at >= ? and (d.created_at, d.id) > (?, ?) and d.created_at <= ? and (d.created_at, d.id) <= (?, ?)",
+		[]any{
+			c.d.id(h.ID), after.At.UnixMicro(), after.At.UnixMicro(), c.d.anyID(after.ID),
+			until.At.UnixMicro(), until.At.UnixMicro(), c.d.anyID(until.ID),
+		},
 	}
-	return query(ctx, c, func(scan func(...any) error, m *missed) error {
-		var open, newest int
-		err := scan(&m.ID, at{&m.At}, &m.eventID, &m.organizationID, &m.eventType, &open, &newest)
-		m.open, m.newest = open == 1, newest == 1
-		return err
-	}, `select d.id, d.created_at, d.event_id, d.organization_id, d.event_type, case when d.state = 0 then 1 else 0 end,
-			case when exists (select 1 from {deliveries} n where n.event_id = d.event_id and n.webhook_id = d.webhook_id
-				and (n.created_at, n.id) > (d.created_at, d.id)) then 0 else 1 end
-		from `+deliveryTables+`
-		where d.webhook_id = ? and e.test = 0 and d.created_at >= ? and (d.created_at, d.id) > (?, ?) and d.created_at <= ? and (d.created_at, d.id) <= (?, ?)
-			and (d.state = 2 and d.finished_at >= ? or d.state = 0 and d.created_at >= ? and `+shownState+` = 4)
-		order by d.created_at, d.id limit ?`,
-		c.d.id(h.ID), p.After.At.UnixMicro(), p.After.At.UnixMicro(), c.d.anyID(p.After.ID), until.At.UnixMicro(), until.At.UnixMicro(), c.d.anyID(until.ID),
-		since.UnixMicro(), since.UnixMicro(), p.Limit+1)
 }
 
-// lockPayloads keeps purges from the payloads of what a recovery may send again,
-// and reports which events still have theirs.
-func (c session) lockPayloads(ctx context.Context, list []missed) (map[uuid.UUID]bool, error) {
-	var ids []uuid.UUID
+// missed returns what a batch of a recovery is about, and one more.
+func (c session) missed(ctx context.Context, p *webhook.RecoverParams, span condition) ([]missed, error) {
+	since := notBefore(p.Since)
+	return query(ctx, c, func(scan func(...any) error, m *missed) error {
+		var open int
+		err := scan(&m.ID, at{&m.At}, &m.eventID, &m.organizationID, &m.eventType, &open)
+		m.open = open == 1
+		return err
+	}, `select d.id, d.created_at, d.event_id, d.organization_id, d.event_type, case when d.state = 0 then 1 else 0 end
+		from `+deliveryTables+`
+		where `+span.where+` and d.state in (0, 2) and e.test = 0
+			and (d.state = 2 and d.finished_at >= ? or d.state = 0 and d.created_at >= ? and `+shownState+` = 4)
+		order by d.created_at, d.id limit ?`, append(span.args, since, since, p.Limit+1)...)
+}
+
+// lockMissed keeps redeliveries and purges from the events of what a recovery may
+// send again, and everybody from what it may release. It reports which events still
+// have their payload.
+func (c session) lockMissed(ctx context.Context, list []missed, lock bool) (map[uuid.UUID]bool, error) {
+	var events []uuid.UUID
+	held := c.d.rows()
 	for _, m := range list {
-		if !m.open {
-			ids = append(ids, m.eventID)
+		if m.open {
+			held.add().id("id", m.ID)
+		} else {
+			events = append(events, m.eventID)
 		}
 	}
-	slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }) // in one order for all
+	forUpdate := ""
+	if lock {
+		forUpdate = " {for update}"
+	}
 	kept := map[uuid.UUID]bool{}
-	for _, id := range slices.Compact(ids) {
-		_, ok, err := first(ctx, c, plain[uuid.UUID], "select id from {events} where id = ? and payload is not null {for update}", c.d.id(id))
+	if len(events) > 0 {
+		found, err := query(ctx, c, plain[uuid.UUID], "select e.id from {rows x id uuid} {join events e} where {key e.id = x.id} and e.payload is not null"+
+			forUpdate, c.d.idRows(distinct(events)))
 		if err != nil {
 			return nil, err
 		}
-		kept[id] = ok
+		for _, id := range found {
+			kept[id] = true
+		}
+	}
+	if held.n > 0 && lock {
+		if _, err := query(ctx, c, plain[uuid.UUID],
+			"select q.delivery_id from {rows x id uuid} {join queue q} where {key q.delivery_id = x.id} {for update}", held); err != nil {
+			return nil, err
+		}
 	}
 	return kept, nil
+}
+
+// stillMissed reports which deliveries are held, and which are their event's newest
+// to the webhook.
+func (c session) stillMissed(ctx context.Context, list []missed) (held, newest map[uuid.UUID]bool, err error) {
+	held, newest = map[uuid.UUID]bool{}, map[uuid.UUID]bool{}
+	if len(list) == 0 {
+		return held, newest, nil
+	}
+	x := c.d.rows()
+	for _, m := range list {
+		x.add().id("id", m.ID)
+	}
+	_, err = query(ctx, c, func(scan func(...any) error, id *uuid.UUID) error {
+		var state, later int
+		err := scan(id, &state, &later)
+		held[*id], newest[*id] = state == stateHeld, later == 0
+		return err
+	}, `select d.id, `+shownState+`, case when exists (select 1 from {deliveries} n where n.event_id = d.event_id
+			and n.webhook_id = d.webhook_id and (n.created_at, n.id) > (d.created_at, d.id)) then 1 else 0 end
+		from {rows x id uuid} {join deliveries d} `+openDelivery+` where {key d.id = x.id}`, x)
+	return held, newest, err
 }
 
 // anyID is an id as an argument, the zero one as well.

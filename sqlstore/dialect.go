@@ -22,7 +22,7 @@ const (
 //
 //	{queue}                        the table of that name, with the host's prefix
 //	{rows x id uuid, n int}        a table x of the rows that one argument has, see [rows]
-//	{for update}, {skip locked}    row locks, which SQLite does not have or need
+//	{for update}, {skip locked}    row locks, which SQLite does not have or need; {nowait} as well
 //	{max a, b}                     the greater of two numbers
 //	{key t.id = x.id}              that a join finds rows of t by an index, for those of x
 //	{join queue t}                 a join with rows that a key finds by their primary key, to lock them
@@ -68,7 +68,7 @@ func (d Dialect) expand(shared, prefix string) (out statement) {
 				return "straight_join " + prefix + table + " " + alias + " force index (primary)"
 			}
 			return "cross join " + prefix + table + " " + alias
-		case m == "for update", m == "skip locked":
+		case m == "for update", m == "skip locked", m == "nowait":
 			if d == SQLite {
 				return ""
 			}

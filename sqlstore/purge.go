@@ -3,8 +3,10 @@ package sqlstore
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,33 +20,40 @@ const idSlack = time.Minute
 
 // Purge deletes what has been kept long enough. Each kind is a short transaction
 // of its own, passes over rows that somebody else has locked, and waits for
-// nobody.
+// nobody. One that fails does not keep the others.
 //
 // There is no index on when deliveries were finished, nor on when attempts were
 // made, which every delivery would have to pay for. Both are gone through in the
 // order of ids instead, which is that of their creation: what is old enough comes
-// first, with little between that stays.
+// first, with little between that stays. What is held may be much, so deliveries are
+// gone through once a round, see purgeRound.
 func (s *Store) Purge(ctx context.Context, p webhook.PurgeParams) (webhook.PurgeResult, error) {
 	p.Limit = max(0, p.Limit)
 	var out webhook.PurgeResult
+	var errs []error
 	// Rows follow their webhook first, so that what is stored is what reads show.
 	for left := p.Limit; ; {
 		swept, err := s.Sweep(ctx, webhook.SweepParams{Now: p.Now, Limit: left})
-		if left -= swept.Moved; err != nil || swept.More && left <= 0 {
-			out.More = swept.More
-			return out, err
+		errs = append(errs, err)
+		if left -= swept.Moved; swept.More && left <= 0 {
+			out.More = true
+			return out, errors.Join(errs...)
 		}
 		if !swept.More {
 			break
 		}
 	}
+	var round purgeRound
 	for _, kind := range []struct {
 		step   string
 		before time.Time
 		purge  func(session, context.Context, *webhook.PurgeParams) (webhook.PurgeResult, error)
 	}{
 		{"purge held deliveries", p.HeldBefore, session.purgeHeld},
-		{"purge deliveries", p.DeliveriesBefore, session.purgeDeliveries},
+		{purgeDeliveriesStep, p.DeliveriesBefore, func(c session, ctx context.Context, p *webhook.PurgeParams) (out webhook.PurgeResult, err error) {
+			out, round, err = c.purgeDeliveries(ctx, p, s.purging.get())
+			return out, err
+		}},
 		{"purge events", p.DeliveriesBefore, func(c session, ctx context.Context, p *webhook.PurgeParams) (webhook.PurgeResult, error) {
 			return c.purgeUnmatched(ctx, p, p.Limit-out.Events)
 		}},
@@ -60,7 +69,13 @@ func (s *Store) Purge(ctx context.Context, p webhook.PurgeParams) (webhook.Purge
 			got, err = kind.purge(c, ctx, &p)
 			return err
 		}); err != nil {
-			return out, err
+			if errs = append(errs, err); ctx.Err() != nil {
+				break
+			}
+			continue
+		}
+		if kind.step == purgeDeliveriesStep {
+			s.purging.set(round)
 		}
 		out.HeldCancelled += got.HeldCancelled
 		out.Deliveries += got.Deliveries
@@ -69,7 +84,36 @@ func (s *Store) Purge(ctx context.Context, p webhook.PurgeParams) (webhook.Purge
 		out.Payloads += got.Payloads
 		out.More = out.More || got.More
 	}
-	return out, nil
+	return out, errors.Join(errs...)
+}
+
+// purgeDeliveriesStep is the one that is gone through in rounds.
+const purgeDeliveriesStep = "purge deliveries"
+
+// purgeRound is how far this process has come in going through old deliveries. The
+// next batch begins there, or each would walk over all that are held before it. The
+// zero value begins a round.
+type purgeRound struct {
+	after  uuid.UUID
+	before int64 // what was old enough when the round began
+}
+
+// purging keeps the round.
+type purging struct {
+	mu    sync.Mutex
+	round purgeRound
+}
+
+func (r *purging) get() purgeRound {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.round
+}
+
+func (r *purging) set(round purgeRound) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.round = round
 }
 
 // batch cuts off the one row more that was asked for to know whether there are
@@ -138,18 +182,29 @@ func (c session) purgeHeld(ctx context.Context, p *webhook.PurgeParams) (out web
 }
 
 // purgeDeliveries deletes finished deliveries with their attempts, and then those
-// of their events that nothing refers to any more.
-func (c session) purgeDeliveries(ctx context.Context, p *webhook.PurgeParams) (out webhook.PurgeResult, err error) {
+// of their events that nothing refers to any more. It returns where the next batch
+// goes on.
+func (c session) purgeDeliveries(ctx context.Context, p *webhook.PurgeParams, round purgeRound) (out webhook.PurgeResult, next purgeRound, err error) {
 	type delivery struct{ id, eventID uuid.UUID }
+	before := notBefore(p.DeliveriesBefore)
+	if round.after == (uuid.UUID{}) {
+		round.before = before
+	}
 	found, err := query(ctx, c, func(scan func(...any) error, d *delivery) error { return scan(&d.id, &d.eventID) },
-		`select id, event_id from {deliveries} where id < ? and finished_at < ? order by id limit ? {for update} {skip locked}`,
-		c.d.createdBefore(p.DeliveriesBefore), notBefore(p.DeliveriesBefore), p.Limit+1)
+		`select id, event_id from {deliveries} where id > ? and id < ? and finished_at < ? order by id limit ? {for update} {skip locked}`,
+		c.d.anyID(round.after), c.d.createdBefore(p.DeliveriesBefore), before, p.Limit+1)
 	if err != nil {
-		return out, err
+		return out, round, err
 	}
 	found, out.More = batch(found, p.Limit)
+	switch {
+	case out.More && len(found) > 0:
+		next = purgeRound{found[len(found)-1].id, round.before}
+	case !out.More && before > round.before: // something that was passed over has become old enough
+		out.More = true
+	}
 	if len(found) == 0 {
-		return out, nil
+		return out, next, nil
 	}
 	// Who holds an event's lock may delete its deliveries or add to them. Without
 	// it, two who delete one each would both leave the event to the other.
@@ -160,7 +215,7 @@ func (c session) purgeDeliveries(ctx context.Context, p *webhook.PurgeParams) (o
 	events, err = query(ctx, c, plain[uuid.UUID],
 		"select e.id from {rows x id uuid} {join events e} where {key e.id = x.id} {for update} {skip locked}", c.d.idRows(distinct(events)))
 	if err != nil {
-		return out, err
+		return out, next, err
 	}
 	mine := map[uuid.UUID]bool{}
 	for _, id := range events {
@@ -174,20 +229,20 @@ func (c session) purgeDeliveries(ctx context.Context, p *webhook.PurgeParams) (o
 		}
 	}
 	if _, err := c.deleteRows(ctx, "attempts", "id uuid", x, "{key t.delivery_id = x.id}"); err != nil {
-		return out, err
+		return out, next, err
 	}
 	if _, err := c.deleteRows(ctx, "deliveries", "id uuid", x, "{key t.id = x.id}"); err != nil {
-		return out, err
+		return out, next, err
 	}
 	unused, err := query(ctx, c, plain[uuid.UUID], `select e.id from {rows x id uuid} {join events e}
 		where {key e.id = x.id} and e.inserted_at < ? and (select d.id from {deliveries} d where d.event_id = e.id limit 1) is null`,
 		c.d.idRows(events), notBefore(p.DeliveriesBefore))
 	if err != nil {
-		return out, err
+		return out, next, err
 	}
 	out.Events = len(unused)
 	_, err = c.deleteRows(ctx, "events", "id uuid", c.d.idRows(unused), "{key t.id = x.id}")
-	return out, err
+	return out, next, err
 }
 
 // purgeUnmatched deletes events that never had a delivery, and were kept for

@@ -85,6 +85,7 @@ type Store struct {
 	ids       webhook.IDSource
 	lanes     lanes
 	clock     databaseClock
+	purging   purging
 
 	notifications notifications
 	self          string // whom notifications are from

@@ -85,6 +85,11 @@ func (s *Store) anyDirty(ctx context.Context) (dirty bool) {
 // followHook moves rows that do not fit their webhook, at most limit of them,
 // and reports whether others are left. The webhook's row is locked.
 func (c session) followHook(ctx context.Context, h *hook, limit int) (moved int, more bool, err error) {
+	if h.narrowed != nil && h.deletedAt.IsZero() {
+		if moved, more, err = c.cancelUnsubscribed(ctx, h, limit); err != nil || more {
+			return moved, more, err
+		}
+	}
 	for _, wrong := range c.wrongFor(h) {
 		found, err := query(ctx, c, func(scan func(...any) error, r *movingRow) error {
 			return scan(&r.id, &r.attempts, &r.phase)

@@ -298,7 +298,7 @@ func transient(err error) bool {
 	}
 	if m := mysqlNumber.FindStringSubmatch(rootCause(err).Error()); m != nil {
 		switch m[1] {
-		case "1213", "1205", "1020": // deadlock, lock wait timeout, changed since it was read
+		case "1213", "1205", "3572", "1020": // deadlock, lock wait timeout (MariaDB's nowait, too), nowait, changed since it was read
 			return true
 		}
 	}

@@ -2,8 +2,8 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,16 +24,17 @@ type hook struct {
 	heldBefore int64
 	resumedAt  time.Time
 	deletedAt  time.Time
+	narrowed   *narrowing // nil once it is done
 }
 
 const hookColumns = `w.id, w.organization_id, w.name, w.description, w.endpoint_url, w.active, w.version, w.subscriptions,
-	w.created_at, w.updated_at, w.created_by, w.updated_by, w.epoch, w.live_from, w.held_before, w.resumed_at, w.deleted_at`
+	w.created_at, w.updated_at, w.created_by, w.updated_by, w.epoch, w.live_from, w.held_before, w.resumed_at, w.deleted_at, w.narrowed`
 
 func scanHook(scan func(...any) error, h *hook) error {
 	var active int
 	err := scan(&h.ID, &h.OrganizationID, &h.Name, &h.Description, &h.EndpointURL, &active, &h.Version,
 		fromJSON[[]webhook.Subscription]{&h.Subscriptions}, at{&h.CreatedAt}, at{&h.UpdatedAt}, &h.CreatedBy, &h.UpdatedBy,
-		&h.epoch, &h.liveFrom, &h.heldBefore, at{&h.resumedAt}, at{&h.deletedAt})
+		&h.epoch, &h.liveFrom, &h.heldBefore, at{&h.resumedAt}, at{&h.deletedAt}, fromJSON[*narrowing]{&h.narrowed})
 	h.active, h.Status = active == 1, webhook.StatusInactive
 	if h.active {
 		h.Status = webhook.StatusActive
@@ -52,9 +53,18 @@ func (c session) hookIn(ctx context.Context, scope webhook.Scope, id uuid.UUID) 
 }
 
 // lockHook is hookIn for a webhook that is about to be changed.
-func (c session) lockHook(ctx context.Context, scope webhook.Scope, id uuid.UUID) (hook, error) {
-	return c.hookBy(ctx, scope, id, "and w.deleted_at is null {for update}")
+//
+// Whoever has closed the gate does not wait for the lock, because everybody else
+// would wait with him: noWait fails, and the transaction is repeated.
+func (c session) lockHook(ctx context.Context, scope webhook.Scope, id uuid.UUID, lock string) (hook, error) {
+	return c.hookBy(ctx, scope, id, "and w.deleted_at is null "+lock)
 }
+
+// How to lock.
+const (
+	waiting = "{for update}"
+	noWait  = "{for update} {nowait}"
+)
 
 func (c session) hookBy(ctx context.Context, scope webhook.Scope, id uuid.UUID, rest string) (hook, error) {
 	h, ok, err := first(ctx, c, scanHook, "select "+hookColumns+" from {webhooks} w where w.id = ? and w.organization_id = ? "+rest,
@@ -152,47 +162,93 @@ func (c session) unsubscribe(ctx context.Context, id uuid.UUID) error {
 }
 
 // UpdateWebhook replaces what can be changed, if the version is the stored one.
+// What it cancels follows in batches, outside of the gate; an edit that also
+// resumes what was held does so after that, so that nothing goes out between.
 func (s *Store) UpdateWebhook(ctx context.Context, p webhook.UpdateWebhookParams) (webhook.Webhook, error) {
-	var out webhook.Webhook
-	err := s.write(ctx, "update webhook", func(c session) error {
+	var out hook
+	resume := false
+	update := func(c session) error {
 		h, err := c.hookIn(ctx, p.Scope, p.ID)
 		if err != nil {
 			return err
 		}
+		lock := waiting
 		if h.Status != p.Change.Status || p.Change.Resume { // before any row is locked that a transaction in the gate may wait for
 			if err := c.closeGate(ctx); err != nil {
 				return err
 			}
+			lock = noWait
 		}
-		if h, err = c.lockHook(ctx, p.Scope, p.ID); err != nil {
+		if h, err = c.lockHook(ctx, p.Scope, p.ID, lock); err != nil {
 			return err
 		}
-		if h.Version != p.Change.Version {
+		switch {
+		case h.Version != p.Change.Version:
 			return fmt.Errorf("version is %d: %w", h.Version, webhook.ErrConflict)
+		case h.narrowed != nil: // or this edit might revive what that one has not come to
+			return errNarrowing
 		}
-		before := h
+		before, p := h, p
+		h.Subscriptions = p.Change.Subscriptions
+		narrows := h.narrowerThan(&before)
+		resume = narrows && p.Change.Resume
+		p.Change.Resume = p.Change.Resume && !narrows
 		h.change(&p)
+		if narrows {
+			h.epoch++
+			h.narrowed = &narrowing{Before: before.Subscriptions, At: stored(p.Now), Epoch: h.epoch}
+		}
 		if err := c.saveHook(ctx, &h, &before); err != nil {
 			return err
 		}
-		if !before.alike(&h) {
-			if err := c.cancelUnsubscribed(ctx, &before, &h, stored(p.Now)); err != nil {
-				return err
-			}
-		}
-		if h.epoch != before.epoch {
+		if h.epoch != before.epoch && !narrows { // else by Sweep
 			if _, _, err := c.followHook(ctx, &h, resumeAtOnce); err != nil {
 				return err
 			}
 		}
-		out = h.Clone()
+		out = h
 		return nil
-	})
+	}
+	err := s.write(ctx, "update webhook", update)
+	for errors.Is(err, errNarrowing) {
+		if err = s.finishNarrowing(ctx, p.Scope, p.ID); err == nil {
+			err = s.write(ctx, "update webhook", update)
+		}
+	}
 	if err != nil {
 		return webhook.Webhook{}, err
 	}
+	if out.narrowed != nil {
+		err = s.finishNarrowing(ctx, p.Scope, p.ID)
+		if err == nil && resume {
+			err = s.resume(ctx, &p)
+		}
+		if err != nil && !errors.Is(err, webhook.ErrNotFound) { // deleted, it has nothing left to cancel or resume
+			return webhook.Webhook{}, fmt.Errorf("the webhook is changed, and what follows is not done: %w", err)
+		}
+	}
 	s.wake(everybody)
-	return out, nil
+	return out.Clone(), nil
+}
+
+// resume lets what is held of an active webhook go on.
+func (s *Store) resume(ctx context.Context, p *webhook.UpdateWebhookParams) error {
+	return s.write(ctx, "resume webhook", func(c session) error {
+		if err := c.closeGate(ctx); err != nil {
+			return err
+		}
+		h, err := c.lockHook(ctx, p.Scope, p.ID, noWait)
+		if err != nil || !h.active { // somebody has deactivated it meanwhile
+			return err
+		}
+		h.resume(true, stored(p.Now))
+		if _, err := c.exec(ctx, "update {webhooks} set epoch = ?, live_from = ?, held_before = ?, resumed_at = ?, dirty = 1 where id = ?",
+			h.epoch, h.liveFrom, h.heldBefore, h.resumedAt.UnixMicro(), c.d.id(h.ID)); err != nil {
+			return err
+		}
+		_, _, err = c.followHook(ctx, &h, resumeAtOnce)
+		return err
+	})
 }
 
 // change applies an update to the webhook and to what its deliveries follow.
@@ -205,24 +261,21 @@ func (h *hook) change(p *webhook.UpdateWebhookParams) {
 	h.UpdatedAt, h.UpdatedBy = stored(p.Now), p.By
 	switch {
 	case h.active && p.Change.Resume && (!was || h.liveFrom > 0):
-		h.heldBefore = h.liveFrom
-		h.epoch++
-		if !was {
-			h.heldBefore = h.epoch
-		}
-		h.liveFrom, h.resumedAt = 0, h.UpdatedAt
+		h.resume(was, h.UpdatedAt)
 	case h.active != was:
 		h.epoch++
 		h.liveFrom = h.epoch
 	}
 }
 
-// alike reports whether two states of a webhook have the same subscriptions, but
-// for their filters.
-func (h *hook) alike(o *hook) bool {
-	return slices.EqualFunc(h.Subscriptions, o.Subscriptions, func(a, b webhook.Subscription) bool {
-		return a.Subject == b.Subject && a.EventType == b.EventType
-	})
+// resume makes live what was held of a webhook that is active now.
+func (h *hook) resume(was bool, now time.Time) {
+	h.heldBefore = h.liveFrom
+	h.epoch++
+	if !was {
+		h.heldBefore = h.epoch
+	}
+	h.liveFrom, h.resumedAt = 0, now
 }
 
 // saveHook writes what an update can change.
@@ -231,12 +284,16 @@ func (c session) saveHook(ctx context.Context, h, before *hook) error {
 	if err != nil {
 		return err
 	}
+	narrowed, err := asJSON(h.narrowed, h.narrowed == nil)
+	if err != nil {
+		return err
+	}
 	if _, err := c.exec(ctx, `update {webhooks} set name = ?, description = ?, endpoint_url = ?, active = ?, version = ?, subscriptions = ?,
-			updated_at = ?, updated_by = ?, epoch = ?, live_from = ?, held_before = ?, resumed_at = ?,
+			updated_at = ?, updated_by = ?, epoch = ?, live_from = ?, held_before = ?, resumed_at = ?, narrowed = ?,
 			dirty = case when ? = 1 then 1 else dirty end
 		where id = ?`,
 		h.Name, h.Description, h.EndpointURL, flag(h.active), h.Version, subscriptions, h.UpdatedAt.UnixMicro(), h.UpdatedBy,
-		h.epoch, h.liveFrom, h.heldBefore, h.resumedAt.UnixMicro(), flag(h.epoch != before.epoch), c.d.id(h.ID)); err != nil {
+		h.epoch, h.liveFrom, h.heldBefore, h.resumedAt.UnixMicro(), narrowed, flag(h.epoch != before.epoch), c.d.id(h.ID)); err != nil {
 		return err
 	}
 	if err := c.unsubscribe(ctx, h.ID); err != nil {
@@ -245,59 +302,13 @@ func (c session) saveHook(ctx context.Context, h, before *hook) error {
 	return c.subscribe(ctx, &h.Webhook)
 }
 
-// cancelUnsubscribed ends open deliveries of events that the webhook is no
-// longer subscribed to.
-func (c session) cancelUnsubscribed(ctx context.Context, before, after *hook, now time.Time) error {
-	type open struct {
-		closing
-		phase int
-		event webhook.EventRecord
-	}
-	scanOpen := func(scan func(...any) error, o *open) error {
-		var test int
-		err := scan(&o.id, &o.phase, &o.attempts, &test, &o.event.Type, &o.event.Subject.Type, &o.event.Subject.ID,
-			fromJSON[[]webhook.Subject]{&o.event.Parents})
-		o.event.Test = test == 1
-		return err
-	}
-	var ended []closing
-	inFlight := c.d.rows()
-	// By phase, because that is how the indexes find them.
-	for _, phase := range []string{"phase = 0", "phase in (1, 3)", "phase = 2"} {
-		if _, err := query(ctx, c, plain[uuid.UUID],
-			"select delivery_id from {queue} where webhook_id = ? and "+phase+" {for update}", c.d.id(after.ID)); err != nil {
-			return err
-		}
-		found, err := query(ctx, c, scanOpen, `select q.delivery_id, q.phase, q.attempts, e.test, e.event_type, e.subject_type, e.subject_id, e.parents
-			from {queue} q join {events} e on {key e.id = q.event_id} where q.webhook_id = ? and q.`+phase, c.d.id(after.ID))
-		if err != nil {
-			return err
-		}
-		for _, o := range found {
-			switch {
-			case after.Subscribes(&o.event) || !before.Subscribes(&o.event): // the latter was asked for by hand
-			case o.phase == phaseLeased:
-				inFlight.add().id("id", o.id)
-			default:
-				o.state = stateCancelled
-				ended = append(ended, o.closing)
-			}
-		}
-	}
-	if err := c.close(ctx, ended, now); err != nil {
-		return err
-	}
-	_, err := c.updateRows(ctx, "queue", "id uuid", inFlight, "{key t.delivery_id = x.id}", []string{"cancelled = 1"})
-	return err
-}
-
 // DeleteWebhook removes a webhook; its deliveries are cancelled by that.
 func (s *Store) DeleteWebhook(ctx context.Context, p webhook.DeleteWebhookParams) error {
 	return s.write(ctx, "delete webhook", func(c session) error {
 		if err := c.closeGate(ctx); err != nil {
 			return err
 		}
-		h, err := c.lockHook(ctx, p.Scope, p.ID)
+		h, err := c.lockHook(ctx, p.Scope, p.ID, noWait)
 		if err != nil {
 			return err
 		}

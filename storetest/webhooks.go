@@ -148,6 +148,7 @@ func s6() []test {
 		{"FiltersAndParentsKeepDeliveries", filtersAndParentsKeepDeliveries},
 		{"AnAttemptInFlightIsLoggedFirst", anAttemptInFlightIsLoggedFirst},
 		{"SubscribingAgainRevivesNothing", subscribingAgainRevivesNothing},
+		{"AnEditCancelsAnyNumber", anEditCancelsAnyNumber},
 	}
 }
 
@@ -331,6 +332,33 @@ func anAttemptInFlightIsLoggedFirst(f *fixture) {
 	f.pass(24 * time.Hour)
 	f.Empty(f.claimAll())
 	f.Empty(f.claimNotices())
+}
+
+// anEditCancelsAnyNumber: also more than a store may want to cancel at once, with
+// some that stay between them, of a webhook that the same edit activates.
+func anEditCancelsAnyNumber(f *fixture) {
+	const each = 1100
+	w := f.webhook(inactive, subscribed(messages, transcripts))
+	for range each / 100 {
+		f.publish(append(f.events(100), f.events(100, ofType(transcripts.EventType))...)...)
+		f.pass(time.Millisecond)
+	}
+	f.change(w, func(c *webhook.WebhookChange) {
+		resume(c)
+		c.Subscriptions = []webhook.Subscription{transcripts}
+	})
+	f.beforeAndAfterSweep(func() {
+		listed := map[webhook.DeliveryState]int{}
+		for _, d := range f.deliveries(ours, webhook.DeliveryQuery{WebhookID: w.ID, Limit: webhook.MaxPageSize}) {
+			listed[d.State]++
+		}
+		f.Equal(map[webhook.DeliveryState]int{webhook.DeliveryCancelled: each, webhook.DeliveryPending: each}, listed)
+	})
+	claims := f.claimAll()
+	f.Len(claims, each)
+	for _, c := range claims {
+		f.Equal(transcripts.EventType, c.EventType)
+	}
 }
 
 func subscribingAgainRevivesNothing(f *fixture) {

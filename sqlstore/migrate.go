@@ -17,7 +17,7 @@ var schema embed.FS
 
 const (
 	defaultPrefix = "posthorn_"
-	schemaVersion = 1
+	schemaVersion = 2
 	checkTimeout  = 10 * time.Second
 )
 
@@ -75,7 +75,11 @@ func (c session) apply(ctx context.Context, files []string) error {
 			return err
 		}
 		for _, statement := range statements(string(text)) {
-			if _, err := c.q.ExecContext(ctx, strings.ReplaceAll(statement, defaultPrefix, c.prefix)); err != nil {
+			_, err := c.q.ExecContext(ctx, strings.ReplaceAll(statement, defaultPrefix, c.prefix))
+			if c.d == MySQL && mysqlCode(err) == "1060" { // the column is there, by a run that was broken off
+				err = nil
+			}
+			if err != nil {
 				return fmt.Errorf("version %d, %s: %w", found+i+1, name, err)
 			}
 		}

@@ -296,13 +296,23 @@ func transient(err error) bool {
 	case errors.As(err, &lite):
 		return lite.Code()&0xff == 5 || lite.Code()&0xff == 6 // SQLITE_BUSY, SQLITE_LOCKED
 	}
-	if m := mysqlNumber.FindStringSubmatch(rootCause(err).Error()); m != nil {
-		switch m[1] {
-		case "1213", "1205", "3572", "1020": // deadlock, lock wait timeout (MariaDB's nowait, too), nowait, changed since it was read
-			return true
-		}
+	switch mysqlCode(err) {
+	case "1213", "1205", "3572", "1020": // deadlock, lock wait timeout (MariaDB's nowait, too), nowait, changed since it was read
+		return true
 	}
 	return strings.Contains(err.Error(), "database is locked") // mattn/go-sqlite3
+}
+
+// mysqlCode returns the number of an error that MySQL has reported, or nothing.
+func mysqlCode(err error) string {
+	if err == nil {
+		return ""
+	}
+	m := mysqlNumber.FindStringSubmatch(rootCause(err).Error())
+	if m == nil {
+		return ""
+	}
+	return m[1]
 }
 
 // lost reports whether the connection was lost, so that nobody knows what

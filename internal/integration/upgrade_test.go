@@ -39,7 +39,7 @@ func TestUpgradeUnderWay(t *testing.T) {
 				space.Exec(t, "alter table posthorn_"+table+" add column added_later bigint")
 				space.Exec(t, "create index posthorn_"+table+"_later on posthorn_"+table+" (added_later)")
 			}
-			space.Exec(t, "insert into posthorn_schema (version, oldest) values (2, 1)")
+			space.Exec(t, "insert into posthorn_schema (version, oldest) values (98, 1)")
 			after := c.start(t, "", 0)
 			require.True(t, after.reach(1))
 			require.True(t, before.reach(2), "what was there before has done its work")

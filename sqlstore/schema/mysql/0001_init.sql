@@ -10,7 +10,6 @@ create table if not exists posthorn_webhooks (
 	active smallint not null,
 	version bigint not null,
 	subscriptions longblob not null, -- JSON, in the order that was given
-	narrowed longblob,             -- JSON, what an edit has yet to cancel
 	secret blob,                -- its first byte says how it is kept; null once deleted
 	created_at bigint not null,
 	updated_at bigint not null,

@@ -10,7 +10,6 @@ create table posthorn_webhooks (
 	active smallint not null,
 	version bigint not null,
 	subscriptions text not null, -- JSON, in the order that was given
-	narrowed text,                 -- JSON, what an edit has yet to cancel
 	secret bytea,                -- its first byte says how it is kept; null once deleted
 	created_at bigint not null,
 	updated_at bigint not null,

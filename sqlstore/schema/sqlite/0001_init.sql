@@ -10,7 +10,6 @@ create table posthorn_webhooks (
 	active integer not null,
 	version integer not null,
 	subscriptions text not null, -- JSON, in the order that was given
-	narrowed text,                 -- JSON, what an edit has yet to cancel
 	secret blob,                -- its first byte says how it is kept; null once deleted
 	created_at integer not null,
 	updated_at integer not null,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"mime"
 	"net/http"
 	"reflect"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/posthorn/webhook"
 )
 
 // maxFaults bounds the faults of one answer, which a body of nothing but wrong
@@ -212,18 +215,16 @@ func (fs *faultList) check(at place, raw json.RawMessage, t reflect.Type) {
 	case t.Kind() == reflect.Struct:
 		fs.checkFields(at, raw, t)
 	case t.Kind() == reflect.Map:
-		for _, m := range fs.members(raw, at.key) {
+		n := 0
+		for m := range fs.members(raw, at.key) {
+			if n++; n > webhook.MaxAttributes {
+				fs.add(at, fmt.Sprintf("must have at most %d entries", webhook.MaxAttributes))
+				return
+			}
 			fs.check(at.key(m.name), m.value, t.Elem())
 		}
 	case t.Kind() == reflect.Slice:
-		var items []json.RawMessage
-		_ = json.Unmarshal(raw, &items) // an array, as we have seen
-		for i, item := range items {
-			if len(*fs) == maxFaults {
-				return
-			}
-			fs.check(at.item(i), item, t.Elem())
-		}
+		fs.checkItems(at, raw, t.Elem())
 	case t.Kind() == reflect.Int64:
 		if json.Unmarshal(raw, new(int64)) != nil {
 			fs.add(at, "must be an integer")
@@ -231,10 +232,30 @@ func (fs *faultList) check(at place, raw json.RawMessage, t reflect.Type) {
 	}
 }
 
+// checkItems looks at as many as there may be: the rest of a large body is not worth
+// the time. The only lists in requests are subscriptions, the only maps filters.
+func (fs *faultList) checkItems(at place, raw json.RawMessage, t reflect.Type) {
+	var items []json.RawMessage
+	d := json.NewDecoder(bytes.NewReader(raw))
+	_, _ = d.Token() // the bracket; the value has been parsed before, so that there are no errors
+	for d.More() {
+		if len(items) == webhook.MaxSubscriptions {
+			fs.add(at, fmt.Sprintf("must have at most %d", webhook.MaxSubscriptions))
+			return
+		}
+		var item json.RawMessage
+		_ = d.Decode(&item)
+		items = append(items, item)
+	}
+	for i, item := range items {
+		fs.check(at.item(i), item, t)
+	}
+}
+
 func (fs *faultList) checkFields(at place, raw json.RawMessage, t reflect.Type) {
 	fields := reflect.VisibleFields(t)
 	var there []string
-	for _, m := range fs.members(raw, at.member) {
+	for m := range fs.members(raw, at.member) {
 		i := slices.IndexFunc(fields, func(f reflect.StructField) bool { return jsonName(f) == m.name })
 		if i < 0 {
 			fs.add(at.member(m.name), "is not a field here; "+fieldsThereAre(fields))
@@ -278,24 +299,27 @@ type member struct {
 	value json.RawMessage
 }
 
-// members returns the fields of an object in their order. Of those of one name it
-// returns the first, and reports the others: which of them counts is not the same
-// for every parser.
-func (fs *faultList) members(raw json.RawMessage, placeOf func(string) place) (list []member) {
-	seen := map[string]bool{}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	_, _ = d.Token() // the brace; the value has been parsed before, so that there are no errors
-	for d.More() && len(*fs) < maxFaults {
-		token, _ := d.Token()
-		m := member{}
-		m.name, _ = token.(string)
-		_ = d.Decode(&m.value)
-		if seen[m.name] {
-			fs.add(placeOf(m.name), "must not be there twice")
-			continue
+// members yields the fields of an object in their order, until there are too many
+// faults. Of those of one name it yields the first, and reports the others: which of
+// them counts is not the same for every parser.
+func (fs *faultList) members(raw json.RawMessage, placeOf func(string) place) iter.Seq[member] {
+	return func(yield func(member) bool) {
+		seen := map[string]bool{}
+		d := json.NewDecoder(bytes.NewReader(raw))
+		_, _ = d.Token() // the brace; the value has been parsed before, so that there are no errors
+		for d.More() && len(*fs) < maxFaults {
+			token, _ := d.Token()
+			m := member{}
+			m.name, _ = token.(string)
+			_ = d.Decode(&m.value)
+			if seen[m.name] {
+				fs.add(placeOf(m.name), "must not be there twice")
+				continue
+			}
+			seen[m.name] = true
+			if !yield(m) {
+				return
+			}
 		}
-		seen[m.name] = true
-		list = append(list, m)
 	}
-	return list
 }

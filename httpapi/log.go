@@ -168,7 +168,7 @@ func (a *api) test(c *call) (*answer, error) {
 	var faults webhook.ValidationErrors
 	switch {
 	case errors.As(err, &faults) && !known:
-		return nil, invalid(place{}.member("subscription_type").fault(oneOf(subscriptionPrefix, a.names.events)))
+		return nil, invalid(place{}.member("subscription_type").fault(a.names.notAnEvent))
 	case errors.As(err, &faults): // the catalog has changed since the webhook was registered, or the sample is too large
 		return nil, problem{Status: http.StatusConflict, Detail: "No sample of this type can be sent for the webhook's first subscription."}
 	case err != nil:

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -115,9 +117,9 @@ func TestBodiesThatAreWrong(t *testing.T) {
 			{strings.Repeat("é", 100) + "…", "/" + strings.Repeat("é", 100) + "…", noField + "content"},
 		}},
 		"fields there twice": {request: create, body: `{"content":{"name":"x","name":"y","subscriptions":[{"filter":{"k":"1","\u006b":"2"}}]},"content":{}}`, faults: []fault{
-			{"content", "/content", "must not be there twice"},
 			inContent("name", "name", "must not be there twice"),
 			inContent("subscriptions[0].filter[k]", "subscriptions/0/filter/k", "must not be there twice"),
+			{"content", "/content", "must not be there twice"},
 		}},
 		"wrong values": {request: create, body: created(t, set("name", "a\u202eb"), set("description", strings.Repeat("é", 501)), set("endpoint_url", "http://receiver.example.com")), faults: []fault{
 			inContent("name", "name", "must not contain the control or invisible character U+202E"),
@@ -142,6 +144,15 @@ func TestBodiesThatAreWrong(t *testing.T) {
 		}},
 		"too many subscriptions": {request: create, body: created(t, set("subscriptions", many)), faults: []fault{
 			inContent("subscriptions", "subscriptions", "must have at most 100"),
+		}},
+
+		"too many of what is none": {request: create, body: `{"content":{"subscriptions":[1` + strings.Repeat(",1", 100) + `]}}`, faults: []fault{
+			inContent("subscriptions", "subscriptions", "must have at most 100"),
+		}},
+		"too large a filter": {request: create, body: `{"content":{"subscriptions":[{"filter":{"0":1` + strings.Repeat(`,"1":"x"`, 2) + numbered(`,"k%d":""`, 20) + `}}]}}`, faults: []fault{
+			inContent("subscriptions[0].filter[0]", "subscriptions/0/filter/0", "must be a string, and is a number"),
+			inContent("subscriptions[0].filter[1]", "subscriptions/0/filter/1", "must not be there twice"),
+			inContent("subscriptions[0].filter", "subscriptions/0/filter", "must have at most 16 entries"),
 		}},
 
 		"no version":       {request: update, body: `{"content":{"name":"x"}}`, faults: []fault{{"version", "/version", "must be the version that was read"}}},
@@ -218,7 +229,7 @@ func TestFaultsOfOneAnswerAreBounded(t *testing.T) {
 	}
 	for _, body := range []string{
 		`{` + strings.Join(fields, ",") + `}`,
-		`{"content":{"subscriptions":[` + strings.TrimSuffix(strings.Repeat("1,", 100_000), ",") + `]}}`,
+		`{"content":{"subscriptions":[` + strings.TrimSuffix(strings.Repeat("1,", 100), ",") + `],"x":1}}`,
 		`{"content":{"subscriptions":[{"filter":{` + strings.TrimSuffix(strings.Repeat(`"k":"v",`, 100_000), ",") + `}}]}}`,
 	} {
 		got := h.call(t, owner, http.MethodPost, acme+"/webhooks", body)
@@ -495,4 +506,43 @@ func TestFaultsInsideSayNothing(t *testing.T) {
 		require.NotContains(t, rec.Body.String(), "10.0.0.7")
 		require.Equal(t, c.logged, bytes.Contains(h.log.Bytes(), []byte(inside)), "%s", h.log)
 	}
+}
+
+// TestLargeBodiesAreCheapToRefuse allocates little more than the body has, whoever
+// sends it, and whatever it is full of.
+func TestLargeBodiesAreCheapToRefuse(t *testing.T) { //nolint:paralleltest // measures what is allocated
+	var events []webhook.EventTypeInfo
+	for i := range 100 {
+		events = append(events, webhook.EventTypeInfo{Type: webhook.EventType(fmt.Sprintf("event_%d", i)), Title: "x"})
+	}
+	catalog, err := webhook.NewCatalog(webhook.DefaultCatalog().SubjectTypes(), events)
+	require.NoError(t, err)
+	h := newHost(t, func(m *webhook.ManagerConfig, _ *httpapi.Config) { m.Catalog = catalog })
+	for name, body := range map[string]string{
+		"subscriptions":         `{"content":{"subscriptions":[{}` + strings.Repeat(`,{}`, 340_000) + `]}}`,
+		"as many as may be":     `{"content":{"subscriptions":[{}` + strings.Repeat(`,{}`, 99) + `]}}`,
+		"what is none":          `{"content":{"subscriptions":[1` + strings.Repeat(`,1`, 500_000) + `]}}`,
+		"a filter":              `{"content":{"subscriptions":[{"filter":{"x":""` + numbered(`,"%d":""`, 80_000) + `}}]}}`,
+		"fields that are not":   `{"x":1` + numbered(`,"%d":1`, 90_000) + `}`,
+		"fields of the content": `{"content":{"x":1` + numbered(`,"%d":1`, 90_000) + `}}`,
+	} {
+		for _, token := range []string{owner, roleless} {
+			require.Less(t, len(body), 1<<20)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			got := h.call(t, token, http.MethodPost, acme+"/webhooks", body)
+			runtime.ReadMemStats(&after)
+			require.Contains(t, []int{http.StatusBadRequest, http.StatusForbidden}, got.Code)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20), "%s, %s", name, token)
+		}
+	}
+}
+
+// numbered repeats a text with numbers in it.
+func numbered(text string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.ReplaceAll(text, "%d", strconv.Itoa(i)))
+	}
+	return b.String()
 }

@@ -77,11 +77,11 @@ func (n *names) subscriptions(list []subscription) (out []webhook.Subscription, 
 	for i, s := range list {
 		subject, ok := valueOf(subjectTypePrefix, s.SubjectType, n.subjects)
 		if !ok {
-			faults[at.item(i).member("subject_type")] = oneOf(subjectTypePrefix, n.subjects)
+			faults[at.item(i).member("subject_type")] = n.notASubject
 		}
 		event, ok := valueOf(subscriptionPrefix, s.SubscriptionType, n.events)
 		if !ok {
-			faults[at.item(i).member("subscription_type")] = oneOf(subscriptionPrefix, n.events)
+			faults[at.item(i).member("subscription_type")] = n.notAnEvent
 		}
 		out = append(out, webhook.Subscription{Subject: webhook.Subject{Type: subject, ID: s.SubjectID}, EventType: event, Filter: s.Filter})
 	}

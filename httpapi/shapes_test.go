@@ -1,9 +1,11 @@
 package httpapi_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +141,51 @@ func TestUpdateRefusesAStaleVersion(t *testing.T) {
 		require.Equal(t, "The webhook has changed since that version; read it and make the change again. It is version 2 now.", problemOf(t, got).Detail)
 	}
 	require.Equal(t, before, h.state(t))
+}
+
+// overtaken is a store in which somebody else is faster: right after the first read.
+type overtaken struct {
+	webhook.ManagerStore
+	change func()
+}
+
+func (o *overtaken) Webhook(ctx context.Context, s webhook.Scope, id uuid.UUID) (webhook.Webhook, error) {
+	w, err := o.ManagerStore.Webhook(ctx, s, id)
+	if change := o.change; change != nil {
+		o.change = nil
+		change()
+	}
+	return w, err
+}
+
+// TestUpdateDoesNotUndoWhatItHasNotRead names the version that another change makes
+// while the webhook is being read.
+func TestUpdateDoesNotUndoWhatItHasNotRead(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	w, _ := h.register(t)
+	rival := h.api
+	store := &overtaken{h.store, func() {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPatch, h.webhookPath(w.ID), strings.NewReader(`{"content":{"name":"Store"},"version":1}`))
+		r.Header.Set("Authorization", "Bearer "+admin)
+		r.Header.Set("Content-Type", "application/json")
+		rec := httptest.NewRecorder()
+		rival.ServeHTTP(rec, r)
+		require.Equal(t, http.StatusOK, rec.Code)
+	}}
+	var err error
+	h.manager, err = webhook.NewManager(store, webhook.ManagerConfig{Clock: h.clock})
+	require.NoError(t, err)
+	h.api, err = httpapi.New(h.manager, httpapi.Config{Actor: authenticate})
+	require.NoError(t, err)
+
+	got := h.call(t, owner, http.MethodPatch, h.webhookPath(w.ID), `{"content":{"description":"new"},"version":2}`)
+
+	require.Equal(t, http.StatusConflict, got.Code, "%s", got.Body)
+	w, err = h.manager.Webhook(t.Context(), actors[owner], w.ID)
+	require.NoError(t, err)
+	require.Equal(t, "Store", w.Name)
+	require.Equal(t, int64(2), w.Version)
 }
 
 func TestUpdateResumesWhatWasHeld(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 
@@ -155,7 +156,11 @@ func (a *api) update(c *call) (*answer, error) {
 		return nil, err
 	}
 	// A version is of all fields: those that the request leaves out must not have
-	// changed either since the caller has read them.
+	// changed either since the caller has read them. What we have read may be older
+	// than the version that is named, and must not be written as that one's.
+	if w.Version < in.Version {
+		in.Version = math.MaxInt64 // which no webhook reaches
+	}
 	ch := webhook.WebhookChange{
 		Version: in.Version, Name: or(in.Content.Name, w.Name), Description: or(in.Content.Description, w.Description),
 		EndpointURL: or(in.Content.EndpointURL, w.EndpointURL), Status: w.Status, Subscriptions: w.Subscriptions, Resume: in.Resume,

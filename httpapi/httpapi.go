@@ -258,11 +258,16 @@ func write(w http.ResponseWriter, status int, kind string, body any) {
 		w.WriteHeader(status)
 		return
 	}
-	b, err := json.Marshal(body)
-	if err != nil { // these are structs of texts and numbers
-		panic(fmt.Errorf("httpapi: encode an answer: %w", err))
-	}
+	b := encode(body)
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n'))
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil { // these are structs of texts and numbers
+		panic(fmt.Errorf("httpapi: encode an answer: %w", err))
+	}
+	return b
 }

@@ -511,3 +511,48 @@ func TestPages(t *testing.T) {
 		require.Equal(t, []fault{{Field: "cursor", Detail: "is not one that this list has given, with these filters"}}, problemOf(t, got).Errors)
 	}
 }
+
+// TestPagesOfLargeWebhooksAreShort lists webhooks that have all that they may have,
+// in the form that takes the most room.
+func TestPagesOfLargeWebhooksAreShort(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	text := strings.Repeat("<", webhook.MaxIDBytes-2)
+	filter := map[string]string{}
+	for i := range webhook.MaxAttributes {
+		filter[fmt.Sprintf("%02d", i)+text] = "<<" + text
+	}
+	in := webhook.WebhookInput{Name: "Archive", EndpointURL: endpointURL}
+	for range webhook.MaxSubscriptions {
+		in.Subscriptions = append(in.Subscriptions, webhook.Subscription{
+			Subject: webhook.Subject{Type: webhook.SubjectRoom, ID: uuid.NewString()}, EventType: webhook.EventMessageSent, Filter: filter,
+		})
+	}
+	var want []uuid.UUID
+	for range 4 {
+		w, _, err := h.manager.Create(t.Context(), actors[owner], in)
+		require.NoError(t, err)
+		want = append([]uuid.UUID{w.ID}, want...)
+		h.clock.Advance(time.Minute)
+	}
+	small, _ := h.register(t)
+	want = append([]uuid.UUID{small.ID}, want...)
+	var seen []uuid.UUID
+	for cursor, more := "", true; more; more = cursor != "" {
+		got := h.call(t, viewer, http.MethodGet, acme+"/webhooks?limit=200&status=WEBHOOK_STATUS_ACTIVE&cursor="+cursor, "")
+		require.Equal(t, http.StatusOK, got.Code)
+		require.Less(t, got.Body.Len(), 6<<20)
+		p := decode[struct {
+			Webhooks []struct {
+				ID uuid.UUID `json:"id"`
+			} `json:"webhooks"`
+			Next string `json:"next_cursor"`
+		}](t, got)
+		require.NotEmpty(t, p.Webhooks)
+		for _, w := range p.Webhooks {
+			seen = append(seen, w.ID)
+		}
+		cursor = p.Next
+	}
+	require.Equal(t, want, seen)
+}

@@ -158,7 +158,7 @@ func (m *Manager) Create(ctx context.Context, a Actor, in WebhookInput) (Webhook
 	if err != nil {
 		return Webhook{}, Secret{}, err
 	}
-	in, faults, endpointErr := checkWebhook(in, m.catalog, m.allowed)
+	in, faults, endpointErr := checkWebhook(in, nil, m.catalog, m.allowed)
 	checkID(&faults, "actor_id", a.ID, false)
 	if err := refusal(faults, endpointErr); err != nil {
 		return Webhook{}, Secret{}, err
@@ -195,15 +195,43 @@ func refusal(faults ValidationErrors, endpointErr error) error {
 // is any more.
 //
 // It returns ErrConflict if the webhook has changed since ch.Version, and
-// ValidationErrors and ErrDestinationNotAllowed as Create does.
+// ValidationErrors and ErrDestinationNotAllowed as Create does. A webhook can be
+// made inactive, and stays editable so, with the endpoint and the subscriptions that
+// it has, even if other settings or another catalog would not accept them any more.
 func (m *Manager) Update(ctx context.Context, a Actor, id uuid.UUID, ch WebhookChange) (Webhook, error) {
 	scope, err := mayChange(a)
 	if err != nil {
 		return Webhook{}, err
 	}
+	in, err := m.checkChange(a, ch, nil)
+	if err != nil {
+		// A webhook that the actor cannot see is missing, whatever is wrong
+		// with the change.
+		w, readErr := m.store.Webhook(ctx, scope, id)
+		if errors.Is(readErr, ErrNotFound) {
+			return Webhook{}, ErrNotFound
+		}
+		if readErr == nil && ch.Status == StatusInactive && w.Version >= ch.Version {
+			in, err = m.checkChange(a, ch, &w)
+		}
+	}
+	if err != nil {
+		return Webhook{}, err
+	}
+	ch.Name, ch.Description, ch.EndpointURL, ch.Subscriptions = in.Name, in.Description, in.EndpointURL, in.Subscriptions
+	w, err := m.store.UpdateWebhook(ctx, UpdateWebhookParams{Scope: scope, ID: id, Change: ch, Now: m.now(), By: a.ID})
+	if err != nil {
+		return Webhook{}, fmt.Errorf("webhook: update: %w", err)
+	}
+	m.wake()
+	return w, nil
+}
+
+// checkChange validates a change, but for what has has already, if it is not nil.
+func (m *Manager) checkChange(a Actor, ch WebhookChange, has *Webhook) (WebhookInput, error) {
 	in, faults, endpointErr := checkWebhook(WebhookInput{
 		Name: ch.Name, Description: ch.Description, EndpointURL: ch.EndpointURL, Subscriptions: ch.Subscriptions,
-	}, m.catalog, m.allowed)
+	}, has, m.catalog, m.allowed)
 	checkID(&faults, "actor_id", a.ID, false)
 	if ch.Version < 1 {
 		faults.add("version", "must be the version that was read")
@@ -214,21 +242,7 @@ func (m *Manager) Update(ctx context.Context, a Actor, id uuid.UUID, ch WebhookC
 	if ch.Resume && ch.Status == StatusInactive {
 		faults.add("resume", "needs an active webhook")
 	}
-	if err := refusal(faults, endpointErr); err != nil {
-		// A webhook that the actor cannot see is missing, whatever is wrong
-		// with the change.
-		if _, missing := m.store.Webhook(ctx, scope, id); errors.Is(missing, ErrNotFound) {
-			return Webhook{}, ErrNotFound
-		}
-		return Webhook{}, err
-	}
-	ch.Name, ch.Description, ch.EndpointURL, ch.Subscriptions = in.Name, in.Description, in.EndpointURL, in.Subscriptions
-	w, err := m.store.UpdateWebhook(ctx, UpdateWebhookParams{Scope: scope, ID: id, Change: ch, Now: m.now(), By: a.ID})
-	if err != nil {
-		return Webhook{}, fmt.Errorf("webhook: update: %w", err)
-	}
-	m.wake()
-	return w, nil
+	return in, refusal(faults, endpointErr)
 }
 
 // Delete removes a webhook. From the first step on nothing new is attempted;

@@ -233,6 +233,9 @@ func TestUpdateSaysWhatTheWebhookHasItself(t *testing.T) {
 	}}, problemOf(t, got).Errors)
 	got = h.call(t, viewer, http.MethodGet, acme+"/webhooks?subscription_type=WEBHOOK_SUBSCRIPTION_TYPE_MESSAGE_SENT", "")
 	require.Contains(t, got.Body.String(), w.ID.String(), "filters know what is no longer offered")
+
+	got = h.call(t, admin, http.MethodPatch, h.webhookPath(w.ID), `{"content":{"status":"WEBHOOK_STATUS_INACTIVE"},"version":1}`)
+	require.Equal(t, http.StatusOK, got.Code, "it can be switched off: %s", got.Body)
 }
 
 const attemptShape = `{

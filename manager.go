@@ -257,9 +257,32 @@ func (m *Manager) checkChange(a Actor, ch WebhookChange, has *Webhook) (WebhookI
 // Once nothing is in flight any more, that is ErrNotFound. Without a deadline it waits no longer than
 // leases last by the Clock, which for one that is moved by hand may be for ever.
 func (m *Manager) Delete(ctx context.Context, a Actor, id uuid.UUID) error {
-	scope, err := mayChange(a)
+	scope, err := m.remove(ctx, a, id)
 	if err != nil {
 		return err
+	}
+	return m.awaitFlights(ctx, scope, id)
+}
+
+// DeleteWithin is Delete for callers that are waited for themselves: it waits for
+// attempts in flight no longer than the given time, and then returns
+// ErrStillInFlight. The time begins when the deletion stands, so that it does not
+// cut off the deletion itself, however long that takes.
+func (m *Manager) DeleteWithin(ctx context.Context, a Actor, id uuid.UUID, wait time.Duration) error {
+	scope, err := m.remove(ctx, a, id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return m.awaitFlights(ctx, scope, id)
+}
+
+// remove is the first step of a deletion, after which it stands.
+func (m *Manager) remove(ctx context.Context, a Actor, id uuid.UUID) (Scope, error) {
+	scope, err := mayChange(a)
+	if err != nil {
+		return Scope{}, err
 	}
 	err = m.store.DeleteWebhook(ctx, DeleteWebhookParams{Scope: scope, ID: id, Now: m.now()})
 	if errors.Is(err, ErrNotFound) {
@@ -269,10 +292,10 @@ func (m *Manager) Delete(ctx context.Context, a Actor, id uuid.UUID) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("webhook: delete: %w", err)
+		return Scope{}, fmt.Errorf("webhook: delete: %w", err)
 	}
 	m.wake()
-	return m.awaitFlights(ctx, scope, id)
+	return scope, nil
 }
 
 // awaitFlights returns when no attempt of a deleted webhook is in flight.

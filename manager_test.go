@@ -73,6 +73,9 @@ var managerCalls = []managerCall{
 	{"Delete", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return nil, m.Delete(ctx, a, to.webhook)
 	}},
+	{"DeleteWithin", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
+		return nil, m.DeleteWithin(ctx, a, to.webhook, time.Second)
+	}},
 	{"Webhook", true, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.Webhook(ctx, a, to.webhook)
 	}},
@@ -642,7 +645,10 @@ func TestUpdateMakesInactiveWhatIsNoLongerAccepted(t *testing.T) {
 	require.ErrorIs(t, err, webhook.ErrDestinationNotAllowed)
 	err = update(func(ch *webhook.WebhookChange) { off(ch); ch.Subscriptions[0].Filter = nil })
 	require.Equal(t, []string{kind, event}, faultFields(t, err))
-	err = update(func(ch *webhook.WebhookChange) { off(ch); ch.Subscriptions = append(ch.Subscriptions, ch.Subscriptions[0]) })
+	err = update(func(ch *webhook.WebhookChange) {
+		off(ch)
+		ch.Subscriptions = append(ch.Subscriptions, ch.Subscriptions[0])
+	})
 	require.Equal(t, []string{"subscriptions[1]"}, faultFields(t, err))
 	err = update(func(ch *webhook.WebhookChange) { off(ch); ch.Name = "" })
 	require.Equal(t, []string{"name"}, faultFields(t, err))

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -241,6 +242,31 @@ func TestDeletionsReportWhatIsInFlight(t *testing.T) {
 		require.Equal(t, http.StatusNoContent, h.call(t, owner, http.MethodDelete, h.webhookPath(w.ID), "").Code)
 		running.Wait()
 		require.Equal(t, http.StatusNotFound, h.call(t, owner, http.MethodDelete, h.webhookPath(w.ID), "").Code)
+	})
+}
+
+// slow is a store whose deletions take longer than their answers wait for attempts.
+type slow struct{ webhook.ManagerStore }
+
+func (s slow) DeleteWebhook(ctx context.Context, p webhook.DeleteWebhookParams) error {
+	select {
+	case <-time.After(2500 * time.Millisecond):
+		return s.ManagerStore.DeleteWebhook(ctx, p)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestDeletionsMayTakeTheirTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		w, _ := h.register(t)
+		var err error
+		h.manager, err = webhook.NewManager(slow{h.store}, webhook.ManagerConfig{Clock: h.clock})
+		require.NoError(t, err)
+		require.Equal(t, http.StatusNoContent, h.serve(t, http.MethodDelete, h.webhookPath(w.ID)).Code)
+		require.Equal(t, http.StatusNotFound, h.serve(t, http.MethodGet, h.webhookPath(w.ID)).Code)
 	})
 }
 

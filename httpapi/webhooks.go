@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -242,9 +241,7 @@ func (a *api) remove(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), deleteTimeout)
-	defer cancel()
-	err = a.manager.Delete(ctx, c.actor, id)
+	err = a.manager.DeleteWithin(c.Context(), c.actor, id, deleteTimeout)
 	if errors.Is(err, webhook.ErrStillInFlight) {
 		n, countErr := a.manager.InFlight(c.Context(), c.actor, id)
 		if countErr == nil && n > 0 {

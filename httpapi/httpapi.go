@@ -55,9 +55,11 @@ const deleteTimeout = 2 * time.Second
 type Config struct {
 	// Actor says who makes a request, by whatever the host authenticates with: a
 	// bearer token, a session. It is asked before anything else, also for paths that
-	// there are not. Its error is answered with 401, or with 403 if it is
-	// ErrForbidden, and its text goes to the Logger only. Required: there is no API
-	// without authentication. Called concurrently; it leaves the body alone.
+	// there are not. Its error is answered with 401; with 403 if it is ErrForbidden;
+	// and with 503 if it is [webhook.ErrUnavailable] or one of a context, which say
+	// that it could not be found out. Its text goes to the Logger only. Required:
+	// there is no API without authentication. Called concurrently; it leaves the
+	// body alone.
 	Actor func(*http.Request) (webhook.Actor, error)
 
 	// TrustedOrigins are origins, such as "https://app.example.com", whose pages may
@@ -70,8 +72,8 @@ type Config struct {
 	// MaxBodyBytes bounds a request's body. Defaults to 1 MiB; negative is an error.
 	MaxBodyBytes int64
 
-	// Logger gets what went wrong inside, which callers do not, at Error, and whom
-	// Actor refused, at Debug. Defaults to silence.
+	// Logger gets what went wrong inside, which callers do not, and when Actor could
+	// not find out, at Error, and whom Actor refused, at Debug. Defaults to silence.
 	Logger *slog.Logger
 }
 
@@ -208,6 +210,11 @@ func (a *api) identify(w http.ResponseWriter, r *http.Request) (webhook.Actor, b
 	case errors.Is(err, webhook.ErrForbidden):
 		a.log.DebugContext(r.Context(), "httpapi: refused", "error", err)
 		refuse(w, problem{Status: http.StatusForbidden, Detail: "You may not do this."})
+	case errors.Is(err, webhook.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		if r.Context().Err() == nil { // else it is the caller who has gone
+			a.log.ErrorContext(r.Context(), "httpapi: cannot authenticate", "error", err)
+		}
+		refuse(w, problem{Status: http.StatusServiceUnavailable, Detail: "It cannot be found out who you are. Try again."})
 	case err != nil:
 		a.log.DebugContext(r.Context(), "httpapi: not authenticated", "error", err)
 		w.Header().Set("WWW-Authenticate", "Bearer")

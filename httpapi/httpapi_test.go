@@ -1,9 +1,11 @@
 package httpapi_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -67,6 +69,44 @@ func TestActorDecidesFirst(t *testing.T) {
 			}
 			require.Contains(t, h.log.String(), why, "the host is told")
 			require.NotContains(t, h.log.String(), `"level":"ERROR"`)
+		})
+	}
+}
+
+// TestActorCannotFindOut asks a host whose own store of tokens does not answer: that
+// says nothing about the token.
+func TestActorCannotFindOut(t *testing.T) {
+	t.Parallel()
+	const inside = "tokens: dial tcp 10.0.0.7:5432"
+	for name, c := range map[string]struct {
+		err  error
+		gone bool // is the caller
+	}{
+		"ErrUnavailable":        {webhook.ErrUnavailable, false},
+		"a deadline of its own": {context.DeadlineExceeded, false},
+		"it is shut down":       {context.Canceled, false},
+		"the caller has gone":   {context.Canceled, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log bytes.Buffer
+			api, err := httpapi.New(newHost(t).manager, httpapi.Config{
+				Actor:  func(*http.Request) (webhook.Actor, error) { return actors[owner], fmt.Errorf("%s: %w", inside, c.err) },
+				Logger: slog.New(slog.NewJSONHandler(&log, nil)),
+			})
+			require.NoError(t, err)
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			if c.gone {
+				leave()
+			}
+			rec := httptest.NewRecorder()
+			api.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, http.MethodGet, acme+"/webhooks", http.NoBody))
+			require.Equal(t, http.StatusServiceUnavailable, rec.Code)
+			require.Empty(t, rec.Header().Get("WWW-Authenticate"))
+			require.Equal(t, "It cannot be found out who you are. Try again.", problemOf(t, rec).Detail)
+			require.NotContains(t, rec.Body.String(), "10.0.0.7")
+			require.Equal(t, !c.gone, strings.Contains(log.String(), inside) && strings.Contains(log.String(), `"level":"ERROR"`), "%s", &log)
 		})
 	}
 }

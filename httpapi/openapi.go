@@ -175,7 +175,7 @@ func (o *operation) problems() map[int]string {
 		http.StatusUnauthorized:        "The request does not say who makes it.",
 		http.StatusForbidden:           "The role does not allow it, or the request comes from a page of another origin.",
 		http.StatusInternalServerError: "Something went wrong on this side.",
-		http.StatusServiceUnavailable:  "It took too long.",
+		http.StatusServiceUnavailable:  "It took too long, or what it needs is out of order.",
 	}
 	if strings.HasPrefix(o.path, organizationPath) {
 		list[http.StatusNotFound] = "The organization is not the caller's, or has no such record."

@@ -409,15 +409,14 @@ func (m *Manager) Delivery(ctx context.Context, a Actor, id uuid.UUID) (Delivery
 }
 
 // Counters returns a webhook's hourly counts, oldest first, for rates and
-// charts.
+// charts. It returns [ValidationErrors] if Since is not before Before.
 func (m *Manager) Counters(ctx context.Context, a Actor, q CounterQuery) ([]Counter, error) {
 	scope, _, err := mayRead(a)
 	if err != nil {
 		return nil, err
 	}
 	var faults ValidationErrors
-	checkTime(&faults, "since", q.Since)
-	checkTime(&faults, "before", q.Before)
+	checkSpan(&faults, q.Since, q.Before)
 	if err := faults.err(); err != nil {
 		return nil, err
 	}

@@ -74,8 +74,8 @@ func decode[T any](c *call) (v T, err error) {
 }
 
 // parse decodes a body, or says everything that is wrong with its form. What is
-// wrong with the values, or missing, says the manager, so that callers learn of
-// all of it at once.
+// wrong with the values, or missing, says the manager, which knows that only of a
+// body whose form is right.
 func parse[T any](b []byte) (v T, err error) {
 	if !utf8.Valid(b) {
 		return v, problem{Status: http.StatusBadRequest, Detail: "The body is not UTF-8."}
@@ -139,12 +139,12 @@ func kindOf(raw json.RawMessage) string {
 	}
 }
 
-// place is where in a body something is: for people and for programs.
+// place is where in a body something is: for people, who are shown the beginning of
+// a long name, and for programs, which find the value by all of it.
 type place struct{ field, pointer string }
 
 func (p place) member(name string) place {
-	name = shown(name)
-	return place{strings.TrimPrefix(p.field+"."+name, "."), p.pointer + "/" + escapePointer.Replace(name)}
+	return place{strings.TrimPrefix(p.field+"."+shown(name), "."), p.pointer + "/" + escapePointer.Replace(name)}
 }
 
 func (p place) item(i int) place {
@@ -153,8 +153,7 @@ func (p place) item(i int) place {
 
 // key is an entry of a map, whose keys are the caller's own.
 func (p place) key(name string) place {
-	name = shown(name)
-	return place{p.field + "[" + name + "]", p.pointer + "/" + escapePointer.Replace(name)}
+	return place{p.field + "[" + shown(name) + "]", p.pointer + "/" + escapePointer.Replace(name)}
 }
 
 // escapePointer is section 3 of RFC 6901.
@@ -190,7 +189,7 @@ func (fs *faultList) check(at place, raw json.RawMessage, t reflect.Type) {
 	}
 	want := aString
 	switch {
-	case t == reflect.TypeFor[time.Time]():
+	case t == reflect.TypeFor[instant]():
 	case t.Kind() == reflect.Struct, t.Kind() == reflect.Map:
 		want = anObject
 	case t.Kind() == reflect.Slice:
@@ -208,8 +207,8 @@ func (fs *faultList) check(at place, raw json.RawMessage, t reflect.Type) {
 		return
 	}
 	switch {
-	case t == reflect.TypeFor[time.Time]():
-		if new(time.Time).UnmarshalJSON(raw) != nil {
+	case t == reflect.TypeFor[instant]():
+		if new(instant).UnmarshalJSON(raw) != nil {
 			fs.add(at, mustBeTime)
 		}
 	case t.Kind() == reflect.Struct:
@@ -227,7 +226,7 @@ func (fs *faultList) check(at place, raw json.RawMessage, t reflect.Type) {
 		fs.checkItems(at, raw, t.Elem())
 	case t.Kind() == reflect.Int64:
 		if json.Unmarshal(raw, new(int64)) != nil {
-			fs.add(at, "must be an integer")
+			fs.add(at, "must be an integer, without a fraction or an exponent")
 		}
 	}
 }
@@ -291,6 +290,18 @@ func jsonName(f reflect.StructField) string {
 
 func optional(f reflect.StructField) bool {
 	return strings.Contains(f.Tag.Get("json"), ",omitempty") || f.Tag.Get("optional") != ""
+}
+
+// instant is a time in a request. By itself time.Time takes no escapes in its text.
+type instant struct{ time.Time }
+
+// UnmarshalJSON reads a time of RFC 3339.
+func (i *instant) UnmarshalJSON(raw []byte) error {
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return err
+	}
+	return i.UnmarshalText([]byte(text))
 }
 
 // member is a field of an object.

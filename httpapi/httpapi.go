@@ -19,8 +19,9 @@
 // # Answers
 //
 // Errors are problem documents (RFC 9457, application/problem+json). One about a
-// request that breaks a rule has all faults in its errors, each with the field, and
-// for a field of the body with a JSON pointer. Somebody else's organization, and its
+// request that breaks a rule has the faults in its errors, each with the field, and
+// for a field of the body with a JSON pointer: all faults of form, such as unknown
+// fields and wrong types, or if there are none, all that is wrong with the values. Somebody else's organization, and its
 // records, are 404, as if they did not exist. A webhook's secret is in the answer to
 // its creation and nowhere else.
 //

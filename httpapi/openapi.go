@@ -94,7 +94,7 @@ var bounds = map[string]schema{
 	"Subscriptions": {"minItems": 1, "maxItems": webhook.MaxSubscriptions},
 	"ID":            {"minLength": 1, "maxLength": webhook.MaxIDBytes},
 	"Filter":        {"maxProperties": webhook.MaxAttributes, "description": "Attributes that events must have, all of them."},
-	"Version":       {"minimum": 1, "description": "The version that was read."},
+	"Version":       {"minimum": 1, "description": "The version that was read. Without a fraction or an exponent: 1 and not 1.0."},
 }
 
 // document is the API as OpenAPI 3.1 describes it, but for its servers.
@@ -253,7 +253,7 @@ func schemaOf(t reflect.Type, strict bool) schema {
 
 func valueSchema(t reflect.Type) schema {
 	switch {
-	case t == reflect.TypeFor[time.Time]():
+	case t == reflect.TypeFor[time.Time](), t == reflect.TypeFor[instant]():
 		return schema{"type": "string", "format": "date-time"}
 	case t == reflect.TypeFor[uuid.UUID]():
 		return schema{"type": "string", "format": "uuid"}

@@ -114,7 +114,11 @@ func TestBodiesThatAreWrong(t *testing.T) {
 			inContent("deſcription", "deſcription", noField+"name, description, endpoint_url, subscriptions"),
 		}},
 		"a field of a long name": {request: create, body: `{"` + strings.Repeat("é", 200) + `":1,"content":{}}`, faults: []fault{
-			{strings.Repeat("é", 100) + "…", "/" + strings.Repeat("é", 100) + "…", noField + "content"},
+			{strings.Repeat("é", 100) + "…", "/" + strings.Repeat("é", 200), noField + "content"},
+		}},
+		"a long key": {request: create, body: created(t, set("subscriptions", []any{filtered(map[string]any{strings.Repeat("k", 128): "\u0000"})})), faults: []fault{
+			inContent("subscriptions[0].filter["+strings.Repeat("k", 100)+"…]", "subscriptions/0/filter/"+strings.Repeat("k", 128),
+				"must not contain the control or invisible character U+0000"),
 		}},
 		"fields there twice": {request: create, body: `{"content":{"name":"x","name":"y","subscriptions":[{"filter":{"k":"1","\u006b":"2"}}]},"content":{}}`, faults: []fault{
 			inContent("name", "name", "must not be there twice"),
@@ -157,8 +161,9 @@ func TestBodiesThatAreWrong(t *testing.T) {
 
 		"no version":       {request: update, body: `{"content":{"name":"x"}}`, faults: []fault{{"version", "/version", "must be the version that was read"}}},
 		"a version text":   {request: update, body: `{"version":"1"}`, faults: []fault{{"version", "/version", "must be an integer, and is a string"}}},
-		"a broken version": {request: update, body: `{"version":1.5}`, faults: []fault{{"version", "/version", "must be an integer"}}},
-		"a large version":  {request: update, body: `{"version":1e400}`, faults: []fault{{"version", "/version", "must be an integer"}}},
+		"a broken version": {request: update, body: `{"version":1.5}`, faults: []fault{{"version", "/version", "must be an integer, without a fraction or an exponent"}}},
+		"a whole version":  {request: update, body: `{"version":1.0}`, faults: []fault{{"version", "/version", "must be an integer, without a fraction or an exponent"}}},
+		"a large version":  {request: update, body: `{"version":1e400}`, faults: []fault{{"version", "/version", "must be an integer, without a fraction or an exponent"}}},
 		"a wrong status": {request: update, body: `{"version":1,"content":{"status":"active"},"resume":"yes"}`, faults: []fault{
 			{"resume", "/resume", "must be true or false, and is a string"},
 		}},
@@ -251,6 +256,7 @@ func TestQueriesThatAreWrong(t *testing.T) {
 	hooks, logs := acme+"/webhooks", h.webhookPath(w.ID)+"/logs"
 	const (
 		pageSize = "must be an integer from 1 to 200"
+		aStart   = "must be later than 0001-01-01T00:00:00Z"
 		aTime    = "must be a time as in 2026-01-31T12:00:00Z (RFC 3339)"
 		aCursor  = "is not one that this list has given, with these filters"
 		aType    = "must be WEBHOOK_SUBSCRIPTION_TYPE_ and an event type in upper case"
@@ -286,13 +292,17 @@ func TestQueriesThatAreWrong(t *testing.T) {
 			{Field: "outcome", Detail: "must be one of WEBHOOK_ATTEMPT_OUTCOME_SUCCEEDED, WEBHOOK_ATTEMPT_OUTCOME_FAILED, WEBHOOK_ATTEMPT_OUTCOME_INTERRUPTED, WEBHOOK_ATTEMPT_OUTCOME_LATE"},
 			{Field: "before", Detail: aTime}, {Field: "limit", Detail: pageSize},
 		},
-		acme + "/deliveries?event_id=7":                                    {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
-		acme + "/deliveries?event_id={" + roomID + "}":                     {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
-		acme + "/deliveries?event_id=00000000-0000-0000-0000-000000000000": {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
-		acme + "/deliveries?state=pending":                                 {{Field: "state", Detail: "must be one of WEBHOOK_DELIVERY_STATE_PENDING, WEBHOOK_DELIVERY_STATE_HELD, WEBHOOK_DELIVERY_STATE_SUCCEEDED, WEBHOOK_DELIVERY_STATE_FAILED, WEBHOOK_DELIVERY_STATE_CANCELLED"}},
-		h.webhookPath(w.ID) + "/counters?since=x":                          {{Field: "since", Detail: aTime}},
-		acme + "/event-types?x=1":                                          {{Field: "x", Detail: "is not a parameter of this request"}},
-		"/v1/openapi.json?x=1":                                             {{Field: "x", Detail: "is not a parameter of this request"}},
+		logs + "?before=0001-01-01T00:00:00Z":                                                    {{Field: "before", Detail: aStart}},
+		acme + "/deliveries?since=0001-01-01T00:00:00Z":                                          {{Field: "since", Detail: aStart}},
+		h.webhookPath(w.ID) + "/counters?before=0001-01-01T01:00:00%2B01:00":                     {{Field: "before", Detail: aStart}},
+		h.webhookPath(w.ID) + "/counters?since=2026-01-02T00:00:00Z&before=2026-01-01T00:00:00Z": {{Field: "since", Detail: "must be earlier than before"}},
+		acme + "/deliveries?event_id=7":                                                          {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
+		acme + "/deliveries?event_id={" + roomID + "}":                                           {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
+		acme + "/deliveries?event_id=00000000-0000-0000-0000-000000000000":                       {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
+		acme + "/deliveries?state=pending":                                                       {{Field: "state", Detail: "must be one of WEBHOOK_DELIVERY_STATE_PENDING, WEBHOOK_DELIVERY_STATE_HELD, WEBHOOK_DELIVERY_STATE_SUCCEEDED, WEBHOOK_DELIVERY_STATE_FAILED, WEBHOOK_DELIVERY_STATE_CANCELLED"}},
+		h.webhookPath(w.ID) + "/counters?since=x":                                                {{Field: "since", Detail: aTime}},
+		acme + "/event-types?x=1":                                                                {{Field: "x", Detail: "is not a parameter of this request"}},
+		"/v1/openapi.json?x=1":                                                                   {{Field: "x", Detail: "is not a parameter of this request"}},
 	} {
 		got := h.call(t, viewer, http.MethodGet, query, "")
 		require.Equal(t, http.StatusBadRequest, got.Code, query)

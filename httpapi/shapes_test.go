@@ -289,6 +289,23 @@ func TestLogsHaveTheDocumentedShapes(t *testing.T) {
 	}
 }
 
+// TestValuesOfOuterPathsAreNotOurs serves inside a mux that has a webhook_id, too.
+func TestValuesOfOuterPathsAreNotOurs(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.register(t)
+	d := h.deliver(t, http.StatusOK)
+	outer := func(r *http.Request) {
+		r.SetPathValue("webhook_id", roomID)
+		r.SetPathValue("delivery_id", roomID)
+	}
+	for _, path := range []string{acme + "/deliveries", h.deliveryPath(d.ID) + "/attempts", h.webhookPath(d.WebhookID) + "/logs"} {
+		got := h.call(t, owner, http.MethodGet, path, "", outer)
+		require.Equal(t, http.StatusOK, got.Code, "%s: %s", path, got.Body)
+		require.Contains(t, got.Body.String(), d.ID.String())
+	}
+}
+
 func TestAnswersThatAreNoTextAreBase64(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -396,6 +413,7 @@ func TestSendTestAndRecoverHaveTheDocumentedShapes(t *testing.T) {
 		{`{"since":"2026-01-01T00:00:00Z","preview":true}`, `{"recovery":{"redelivered":1,"released":0,"purged":0}}`},
 		{`{"since":"2027-01-01T00:00:00Z"}`, `{"recovery":{"redelivered":0,"released":0,"purged":0}}`},
 		{`{"since":"2026-01-01T00:00:00Z"}`, `{"recovery":{"redelivered":1,"released":0,"purged":0}}`},
+		{`{"since":"2026-01-01T00:00:00\u002B02:00","preview":true}`, `{"recovery":{"redelivered":0,"released":0,"purged":0}}`},
 		{`{"since":"2026-01-01T00:00:00+02:00"}`, `{"recovery":{"redelivered":0,"released":0,"purged":0}}`},
 	} {
 		got = h.call(t, admin, http.MethodPost, h.webhookPath(w.ID)+"/recover", c.body)

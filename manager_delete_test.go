@@ -162,7 +162,7 @@ func TestDeleteWithinCountsFromTheDeletion(t *testing.T) {
 
 		_, err = f.manager.Webhook(t.Context(), f.admin, w.ID)
 		require.ErrorIs(t, err, webhook.ErrNotFound, "the deletion stands")
-		time.AfterFunc(time.Second, func() { close(release) })
+		time.AfterFunc(6*time.Second, func() { close(release) })
 		require.NoError(t, f.manager.DeleteWithin(t.Context(), f.admin, w.ID, 2*time.Second), "and can be waited for")
 	})
 }

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	organizationPath = "/v1/organizations/{organization_id}"
+	organizationPath = basePath + "/organizations/{organization_id}"
 	webhooksPath     = organizationPath + "/webhooks"
 	webhookPath      = webhooksPath + "/{webhook_id}"
 )

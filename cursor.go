@@ -224,12 +224,18 @@ func checkQuery(q Query) error {
 		}
 		checkEnum(&faults, "outcome", r.Outcome, OutcomeSucceeded, OutcomeFailed, OutcomeInterrupted, OutcomeLate)
 	}
-	checkTime(&faults, "since", since)
-	checkTime(&faults, "before", before)
+	checkSpan(&faults, since, before)
+	return faults.err()
+}
+
+// checkSpan reports bounds that not every store can keep, or that leave nothing
+// between them. The zero time is no bound.
+func checkSpan(faults *ValidationErrors, since, before time.Time) {
+	checkTime(faults, "since", since)
+	checkTime(faults, "before", before)
 	if !since.IsZero() && !before.IsZero() && !since.Before(before) {
 		faults.add("since", "must be earlier than before")
 	}
-	return faults.err()
 }
 
 // checkEnum reports a filter that could match nothing.

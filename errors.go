@@ -45,6 +45,11 @@ var (
 	// ErrStillInFlight says that a deletion stands, but that attempts which
 	// had begun before it were still running when the caller's context ended.
 	ErrStillInFlight = errors.New("webhook: attempts still in flight")
+
+	// ErrUnavailable is for hosts: their Actor functions return it when it could
+	// not be found out who makes a request, because what knows is out of order.
+	// Nothing in this package returns it.
+	ErrUnavailable = errors.New("webhook: unavailable")
 )
 
 // ValidationError is one fault in what a caller passed in. Field is a path in

@@ -14,7 +14,7 @@ func TestSentinelsAreDistinct(t *testing.T) {
 	t.Parallel()
 	sentinels := []error{
 		webhook.ErrNotFound, webhook.ErrForbidden, webhook.ErrConflict, webhook.ErrLeaseLost, webhook.ErrInvalidCursor,
-		webhook.ErrInvalidSignature, webhook.ErrDestinationNotAllowed, webhook.ErrStillInFlight,
+		webhook.ErrInvalidSignature, webhook.ErrDestinationNotAllowed, webhook.ErrStillInFlight, webhook.ErrUnavailable,
 	}
 	texts := map[string]bool{}
 	for i, a := range sentinels {

@@ -161,7 +161,7 @@ func (m *Manager) Create(ctx context.Context, a Actor, in WebhookInput) (Webhook
 	if err != nil {
 		return Webhook{}, Secret{}, err
 	}
-	in, faults, endpointErr := checkWebhook(in, m.catalog, m.allowed)
+	in, faults, endpointErr := checkWebhook(in, nil, m.catalog, m.allowed)
 	checkID(&faults, "idempotency_key", in.IdempotencyKey, false)
 	checkID(&faults, "actor_id", a.ID, false)
 	if err := refusal(faults, endpointErr); err != nil {
@@ -209,15 +209,43 @@ func refusal(faults ValidationErrors, endpointErr error) error {
 // is any more.
 //
 // It returns ErrConflict if the webhook has changed since ch.Version, and
-// ValidationErrors and ErrDestinationNotAllowed as Create does.
+// ValidationErrors and ErrDestinationNotAllowed as Create does. A webhook can be
+// made inactive, and stays editable so, with the endpoint and the subscriptions that
+// it has, even if other settings or another catalog would not accept them any more.
 func (m *Manager) Update(ctx context.Context, a Actor, id uuid.UUID, ch WebhookChange) (Webhook, error) {
 	scope, err := mayChange(a)
 	if err != nil {
 		return Webhook{}, err
 	}
+	in, err := m.checkChange(a, ch, nil)
+	if err != nil {
+		// A webhook that the actor cannot see is missing, whatever is wrong
+		// with the change.
+		w, readErr := m.store.Webhook(ctx, scope, id)
+		if errors.Is(readErr, ErrNotFound) {
+			return Webhook{}, ErrNotFound
+		}
+		if readErr == nil && ch.Status == StatusInactive && w.Version >= ch.Version {
+			in, err = m.checkChange(a, ch, &w)
+		}
+	}
+	if err != nil {
+		return Webhook{}, err
+	}
+	ch.Name, ch.Description, ch.EndpointURL, ch.Subscriptions = in.Name, in.Description, in.EndpointURL, in.Subscriptions
+	w, err := m.store.UpdateWebhook(ctx, UpdateWebhookParams{Scope: scope, ID: id, Change: ch, Now: m.now(), By: a.ID})
+	if err != nil {
+		return Webhook{}, fmt.Errorf("webhook: update: %w", err)
+	}
+	m.wake()
+	return w, nil
+}
+
+// checkChange validates a change, but for what has has already, if it is not nil.
+func (m *Manager) checkChange(a Actor, ch WebhookChange, has *Webhook) (WebhookInput, error) {
 	in, faults, endpointErr := checkWebhook(WebhookInput{
 		Name: ch.Name, Description: ch.Description, EndpointURL: ch.EndpointURL, Subscriptions: ch.Subscriptions,
-	}, m.catalog, m.allowed)
+	}, has, m.catalog, m.allowed)
 	checkID(&faults, "actor_id", a.ID, false)
 	if ch.Version < 1 {
 		faults.add("version", "must be the version that was read")
@@ -228,21 +256,7 @@ func (m *Manager) Update(ctx context.Context, a Actor, id uuid.UUID, ch WebhookC
 	if ch.Resume && ch.Status == StatusInactive {
 		faults.add("resume", "needs an active webhook")
 	}
-	if err := refusal(faults, endpointErr); err != nil {
-		// A webhook that the actor cannot see is missing, whatever is wrong
-		// with the change.
-		if _, missing := m.store.Webhook(ctx, scope, id); errors.Is(missing, ErrNotFound) {
-			return Webhook{}, ErrNotFound
-		}
-		return Webhook{}, err
-	}
-	ch.Name, ch.Description, ch.EndpointURL, ch.Subscriptions = in.Name, in.Description, in.EndpointURL, in.Subscriptions
-	w, err := m.store.UpdateWebhook(ctx, UpdateWebhookParams{Scope: scope, ID: id, Change: ch, Now: m.now(), By: a.ID})
-	if err != nil {
-		return Webhook{}, fmt.Errorf("webhook: update: %w", err)
-	}
-	m.wake()
-	return w, nil
+	return in, refusal(faults, endpointErr)
 }
 
 // Delete removes a webhook. From the first step on nothing new is attempted;
@@ -257,9 +271,32 @@ func (m *Manager) Update(ctx context.Context, a Actor, id uuid.UUID, ch WebhookC
 // Once nothing is in flight any more, that is ErrNotFound. Without a deadline it waits no longer than
 // leases last by the Clock, which for one that is moved by hand may be for ever.
 func (m *Manager) Delete(ctx context.Context, a Actor, id uuid.UUID) error {
-	scope, err := mayChange(a)
+	scope, err := m.remove(ctx, a, id)
 	if err != nil {
 		return err
+	}
+	return m.awaitFlights(ctx, scope, id)
+}
+
+// DeleteWithin is Delete for callers that are waited for themselves: it waits for
+// attempts in flight no longer than the given time, and then returns
+// ErrStillInFlight. The time begins when the deletion stands, so that it does not
+// cut off the deletion itself, however long that takes.
+func (m *Manager) DeleteWithin(ctx context.Context, a Actor, id uuid.UUID, wait time.Duration) error {
+	scope, err := m.remove(ctx, a, id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return m.awaitFlights(ctx, scope, id)
+}
+
+// remove is the first step of a deletion, after which it stands.
+func (m *Manager) remove(ctx context.Context, a Actor, id uuid.UUID) (Scope, error) {
+	scope, err := mayChange(a)
+	if err != nil {
+		return Scope{}, err
 	}
 	err = m.store.DeleteWebhook(ctx, DeleteWebhookParams{Scope: scope, ID: id, Now: m.now()})
 	if errors.Is(err, ErrNotFound) {
@@ -269,10 +306,10 @@ func (m *Manager) Delete(ctx context.Context, a Actor, id uuid.UUID) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("webhook: delete: %w", err)
+		return Scope{}, fmt.Errorf("webhook: delete: %w", err)
 	}
 	m.wake()
-	return m.awaitFlights(ctx, scope, id)
+	return scope, nil
 }
 
 // awaitFlights returns when no attempt of a deleted webhook is in flight.
@@ -386,15 +423,14 @@ func (m *Manager) Delivery(ctx context.Context, a Actor, id uuid.UUID) (Delivery
 }
 
 // Counters returns a webhook's hourly counts, oldest first, for rates and
-// charts.
+// charts. It returns [ValidationErrors] if Since is not before Before.
 func (m *Manager) Counters(ctx context.Context, a Actor, q CounterQuery) ([]Counter, error) {
 	scope, _, err := mayRead(a)
 	if err != nil {
 		return nil, err
 	}
 	var faults ValidationErrors
-	checkTime(&faults, "since", q.Since)
-	checkTime(&faults, "before", q.Before)
+	checkSpan(&faults, q.Since, q.Before)
 	if err := faults.err(); err != nil {
 		return nil, err
 	}

@@ -141,6 +141,32 @@ func TestDeleteWaitsNoLongerThanItsContext(t *testing.T) {
 	})
 }
 
+func TestDeleteWithinCountsFromTheDeletion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		f, w := sendingAlready(t, func(*http.Request) (*http.Response, error) {
+			<-release
+			return answerOf(http.StatusOK, ""), nil
+		})
+		f.elsewhere(t, &spyStore{Store: f.store, before: func(method string, _ any) error {
+			if method == "DeleteWebhook" {
+				pass(5 * time.Second)
+			}
+			return nil
+		}})
+		began := time.Now()
+		err := f.manager.DeleteWithin(t.Context(), f.admin, w.ID, 2*time.Second)
+		require.ErrorIs(t, err, webhook.ErrStillInFlight)
+		require.Equal(t, 7*time.Second, time.Since(began))
+
+		_, err = f.manager.Webhook(t.Context(), f.admin, w.ID)
+		require.ErrorIs(t, err, webhook.ErrNotFound, "the deletion stands")
+		time.AfterFunc(6*time.Second, func() { close(release) })
+		require.NoError(t, f.manager.DeleteWithin(t.Context(), f.admin, w.ID, 2*time.Second), "and can be waited for")
+	})
+}
+
 func TestDeleteWaitsNoLongerThanLeasesLast(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

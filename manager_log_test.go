@@ -358,6 +358,8 @@ func TestCountersAreFiltered(t *testing.T) {
 		}
 		require.Equal(t, c.hours, hours, name)
 	}
+	_, err := f.manager.Counters(t.Context(), f.viewer, webhook.CounterQuery{WebhookID: w.ID, Since: start, Before: start})
+	require.Equal(t, []string{"since"}, faultFields(t, err), "as in lists")
 }
 
 func TestTheLogOutlivesItsWebhook(t *testing.T) {

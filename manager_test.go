@@ -73,6 +73,9 @@ var managerCalls = []managerCall{
 	{"Delete", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return nil, m.Delete(ctx, a, to.webhook)
 	}},
+	{"DeleteWithin", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
+		return nil, m.DeleteWithin(ctx, a, to.webhook, time.Second)
+	}},
 	{"Webhook", true, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.Webhook(ctx, a, to.webhook)
 	}},
@@ -646,6 +649,68 @@ func TestUpdateStatusRules(t *testing.T) {
 		_, err := f.manager.Update(t.Context(), f.admin, w.ID, ch)
 		require.Equal(t, c.fields, faultFields(t, err), name)
 	}
+}
+
+// What a webhook has may not be accepted any more: by another catalog, or without the
+// AllowedPrefixes of before. It can be switched off all the same.
+func TestUpdateMakesInactiveWhatIsNoLongerAccepted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	lax, err := webhook.NewManager(f.store, webhook.ManagerConfig{AllowedPrefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	require.NoError(t, err)
+	filtered := webhook.Subscription{Subject: f.room, EventType: webhook.EventMessageSent, Filter: map[string]string{"a": "b"}}
+	w, _, err := lax.Create(t.Context(), f.admin, webhook.WebhookInput{
+		Name: "Archive", EndpointURL: "https://127.0.0.1/", Subscriptions: []webhook.Subscription{filtered},
+	})
+	require.NoError(t, err)
+	types := webhook.DefaultCatalog()
+	smaller, err := webhook.NewCatalog([]webhook.SubjectTypeInfo{{Type: "branch", Title: "Branch"}}, types.EventTypes()[1:])
+	require.NoError(t, err)
+	f.manager, err = webhook.NewManager(f.store, webhook.ManagerConfig{Catalog: smaller})
+	require.NoError(t, err)
+	update := func(edit func(*webhook.WebhookChange)) error {
+		ch := sameAs(w)
+		edit(&ch)
+		_, err := f.manager.Update(t.Context(), f.admin, w.ID, ch)
+		return err
+	}
+	var (
+		off     = func(ch *webhook.WebhookChange) { ch.Status = webhook.StatusInactive }
+		address = "endpoint_url"
+		kind    = "subscriptions[0].subject.type"
+		event   = "subscriptions[0].event_type"
+	)
+	err = update(func(*webhook.WebhookChange) {})
+	require.Equal(t, []string{address, kind, event}, faultFields(t, err), "nothing is sent by what is not accepted")
+	require.ErrorIs(t, err, webhook.ErrDestinationNotAllowed)
+	err = update(func(ch *webhook.WebhookChange) { off(ch); ch.EndpointURL = "https://127.0.0.2/" })
+	require.Equal(t, []string{address}, faultFields(t, err), "what is new is held to the rules")
+	require.ErrorIs(t, err, webhook.ErrDestinationNotAllowed)
+	err = update(func(ch *webhook.WebhookChange) { off(ch); ch.Subscriptions[0].Filter = nil })
+	require.Equal(t, []string{kind, event}, faultFields(t, err))
+	err = update(func(ch *webhook.WebhookChange) {
+		off(ch)
+		ch.Subscriptions = append(ch.Subscriptions, ch.Subscriptions[0])
+	})
+	require.Equal(t, []string{"subscriptions[1]"}, faultFields(t, err))
+	err = update(func(ch *webhook.WebhookChange) { off(ch); ch.Name = "" })
+	require.Equal(t, []string{"name"}, faultFields(t, err))
+	err = update(func(ch *webhook.WebhookChange) { off(ch); ch.Version = 2 })
+	require.Equal(t, []string{address, kind, event}, faultFields(t, err), "a version that there is not has nothing")
+
+	require.NoError(t, update(off))
+
+	want := w
+	want.Status, want.Version = webhook.StatusInactive, 2
+	stored, err := f.manager.Webhook(t.Context(), f.admin, w.ID)
+	require.NoError(t, err)
+	want.UpdatedAt = stored.UpdatedAt
+	require.Equal(t, want, stored)
+	require.ErrorIs(t, update(off), webhook.ErrConflict)
+	w = stored
+	require.NoError(t, update(func(ch *webhook.WebhookChange) { ch.Name = "Old archive" }), "and stays editable so")
+	w.Version++
+	require.Equal(t, []string{address, kind, event}, faultFields(t, update(func(ch *webhook.WebhookChange) { ch.Status = webhook.StatusActive })))
 }
 
 func TestUpdateCancelsWhatIsNoLongerSubscribed(t *testing.T) {

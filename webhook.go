@@ -169,8 +169,9 @@ type WebhookChange struct {
 }
 
 // checkWebhook validates what a person typed and returns it trimmed and
-// normalized. Every fault is reported at once.
-func checkWebhook(in WebhookInput, c *Catalog, allowed []netip.Prefix) (WebhookInput, ValidationErrors, error) {
+// normalized. Every fault is reported at once. The endpoint and subscriptions that
+// has has already are taken as they are, if it is not nil.
+func checkWebhook(in WebhookInput, has *Webhook, c *Catalog, allowed []netip.Prefix) (WebhookInput, ValidationErrors, error) {
 	var faults ValidationErrors
 	in.Name = strings.TrimSpace(in.Name)
 	if strings.Trim(in.Name, "\u200C\u200D") == "" {
@@ -179,12 +180,14 @@ func checkWebhook(in WebhookInput, c *Catalog, allowed []netip.Prefix) (WebhookI
 	checkText(&faults, "name", in.Name, MaxNameLength, "")
 	checkText(&faults, "description", in.Description, MaxDescriptionLength, "\n\r\t")
 
-	normalized, endpointErr := validateEndpointURL(in.EndpointURL, allowed)
+	var endpointErr error
+	if has == nil || in.EndpointURL != has.EndpointURL {
+		in.EndpointURL, endpointErr = validateEndpointURL(in.EndpointURL, allowed)
+	}
 	var endpointFaults ValidationErrors
 	if errors.As(endpointErr, &endpointFaults) {
 		faults = append(faults, endpointFaults...)
 	}
-	in.EndpointURL = normalized
 
 	if len(in.Subscriptions) == 0 {
 		faults.add("subscriptions", "must have at least one event type")
@@ -196,9 +199,11 @@ func checkWebhook(in WebhookInput, c *Catalog, allowed []netip.Prefix) (WebhookI
 	in.Subscriptions = slices.Clone(in.Subscriptions)
 	for i, s := range in.Subscriptions {
 		field := fmt.Sprintf("subscriptions[%d]", i)
-		s.Subject = c.checkSubject(&faults, field+".subject", s.Subject)
-		c.checkEventType(&faults, field+".event_type", s.EventType)
-		checkAttributes(&faults, field+".filter", s.Filter)
+		if has == nil || !has.has(s) {
+			s.Subject = c.checkSubject(&faults, field+".subject", s.Subject)
+			c.checkEventType(&faults, field+".event_type", s.EventType)
+			checkAttributes(&faults, field+".filter", s.Filter)
+		}
 		s.Filter = maps.Clone(s.Filter)
 		for _, earlier := range in.Subscriptions[:i] {
 			if earlier.Subject == s.Subject && earlier.EventType == s.EventType {
@@ -209,6 +214,13 @@ func checkWebhook(in WebhookInput, c *Catalog, allowed []netip.Prefix) (WebhookI
 		in.Subscriptions[i] = s
 	}
 	return in, faults, endpointErr
+}
+
+// has reports whether the webhook has this very subscription.
+func (w *Webhook) has(s Subscription) bool {
+	return slices.ContainsFunc(w.Subscriptions, func(o Subscription) bool {
+		return o.Subject == s.Subject && o.EventType == s.EventType && maps.Equal(o.Filter, s.Filter)
+	})
 }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

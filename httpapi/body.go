@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"mime"
 	"net/http"
 	"reflect"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/posthorn/webhook"
 )
 
 // maxFaults bounds the faults of one answer, which a body of nothing but wrong
@@ -71,8 +74,8 @@ func decode[T any](c *call) (v T, err error) {
 }
 
 // parse decodes a body, or says everything that is wrong with its form. What is
-// wrong with the values, or missing, says the manager, so that callers learn of
-// all of it at once.
+// wrong with the values, or missing, says the manager, which knows that only of a
+// body whose form is right.
 func parse[T any](b []byte) (v T, err error) {
 	if !utf8.Valid(b) {
 		return v, problem{Status: http.StatusBadRequest, Detail: "The body is not UTF-8."}
@@ -136,12 +139,12 @@ func kindOf(raw json.RawMessage) string {
 	}
 }
 
-// place is where in a body something is: for people and for programs.
+// place is where in a body something is: for people, who are shown the beginning of
+// a long name, and for programs, which find the value by all of it.
 type place struct{ field, pointer string }
 
 func (p place) member(name string) place {
-	name = shown(name)
-	return place{strings.TrimPrefix(p.field+"."+name, "."), p.pointer + "/" + escapePointer.Replace(name)}
+	return place{strings.TrimPrefix(p.field+"."+shown(name), "."), p.pointer + "/" + escapePointer.Replace(name)}
 }
 
 func (p place) item(i int) place {
@@ -150,8 +153,7 @@ func (p place) item(i int) place {
 
 // key is an entry of a map, whose keys are the caller's own.
 func (p place) key(name string) place {
-	name = shown(name)
-	return place{p.field + "[" + name + "]", p.pointer + "/" + escapePointer.Replace(name)}
+	return place{p.field + "[" + shown(name) + "]", p.pointer + "/" + escapePointer.Replace(name)}
 }
 
 // escapePointer is section 3 of RFC 6901.
@@ -187,7 +189,7 @@ func (fs *faultList) check(at place, raw json.RawMessage, t reflect.Type) {
 	}
 	want := aString
 	switch {
-	case t == reflect.TypeFor[time.Time]():
+	case t == reflect.TypeFor[instant]():
 	case t.Kind() == reflect.Struct, t.Kind() == reflect.Map:
 		want = anObject
 	case t.Kind() == reflect.Slice:
@@ -205,36 +207,54 @@ func (fs *faultList) check(at place, raw json.RawMessage, t reflect.Type) {
 		return
 	}
 	switch {
-	case t == reflect.TypeFor[time.Time]():
-		if new(time.Time).UnmarshalJSON(raw) != nil {
+	case t == reflect.TypeFor[instant]():
+		if new(instant).UnmarshalJSON(raw) != nil {
 			fs.add(at, mustBeTime)
 		}
 	case t.Kind() == reflect.Struct:
 		fs.checkFields(at, raw, t)
 	case t.Kind() == reflect.Map:
-		for _, m := range fs.members(raw, at.key) {
+		n := 0
+		for m := range fs.members(raw, at.key) {
+			if n++; n > webhook.MaxAttributes {
+				fs.add(at, fmt.Sprintf("must have at most %d entries", webhook.MaxAttributes))
+				return
+			}
 			fs.check(at.key(m.name), m.value, t.Elem())
 		}
 	case t.Kind() == reflect.Slice:
-		var items []json.RawMessage
-		_ = json.Unmarshal(raw, &items) // an array, as we have seen
-		for i, item := range items {
-			if len(*fs) == maxFaults {
-				return
-			}
-			fs.check(at.item(i), item, t.Elem())
-		}
+		fs.checkItems(at, raw, t.Elem())
 	case t.Kind() == reflect.Int64:
 		if json.Unmarshal(raw, new(int64)) != nil {
-			fs.add(at, "must be an integer")
+			fs.add(at, "must be an integer, without a fraction or an exponent")
 		}
+	}
+}
+
+// checkItems looks at as many as there may be: the rest of a large body is not worth
+// the time. The only lists in requests are subscriptions, the only maps filters.
+func (fs *faultList) checkItems(at place, raw json.RawMessage, t reflect.Type) {
+	var items []json.RawMessage
+	d := json.NewDecoder(bytes.NewReader(raw))
+	_, _ = d.Token() // the bracket; the value has been parsed before, so that there are no errors
+	for d.More() {
+		if len(items) == webhook.MaxSubscriptions {
+			fs.add(at, fmt.Sprintf("must have at most %d", webhook.MaxSubscriptions))
+			return
+		}
+		var item json.RawMessage
+		_ = d.Decode(&item)
+		items = append(items, item)
+	}
+	for i, item := range items {
+		fs.check(at.item(i), item, t)
 	}
 }
 
 func (fs *faultList) checkFields(at place, raw json.RawMessage, t reflect.Type) {
 	fields := reflect.VisibleFields(t)
 	var there []string
-	for _, m := range fs.members(raw, at.member) {
+	for m := range fs.members(raw, at.member) {
 		i := slices.IndexFunc(fields, func(f reflect.StructField) bool { return jsonName(f) == m.name })
 		if i < 0 {
 			fs.add(at.member(m.name), "is not a field here; "+fieldsThereAre(fields))
@@ -272,30 +292,45 @@ func optional(f reflect.StructField) bool {
 	return strings.Contains(f.Tag.Get("json"), ",omitempty") || f.Tag.Get("optional") != ""
 }
 
+// instant is a time in a request. By itself time.Time takes no escapes in its text.
+type instant struct{ time.Time }
+
+// UnmarshalJSON reads a time of RFC 3339.
+func (i *instant) UnmarshalJSON(raw []byte) error {
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return err
+	}
+	return i.UnmarshalText([]byte(text))
+}
+
 // member is a field of an object.
 type member struct {
 	name  string
 	value json.RawMessage
 }
 
-// members returns the fields of an object in their order. Of those of one name it
-// returns the first, and reports the others: which of them counts is not the same
-// for every parser.
-func (fs *faultList) members(raw json.RawMessage, placeOf func(string) place) (list []member) {
-	seen := map[string]bool{}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	_, _ = d.Token() // the brace; the value has been parsed before, so that there are no errors
-	for d.More() && len(*fs) < maxFaults {
-		token, _ := d.Token()
-		m := member{}
-		m.name, _ = token.(string)
-		_ = d.Decode(&m.value)
-		if seen[m.name] {
-			fs.add(placeOf(m.name), "must not be there twice")
-			continue
+// members yields the fields of an object in their order, until there are too many
+// faults. Of those of one name it yields the first, and reports the others: which of
+// them counts is not the same for every parser.
+func (fs *faultList) members(raw json.RawMessage, placeOf func(string) place) iter.Seq[member] {
+	return func(yield func(member) bool) {
+		seen := map[string]bool{}
+		d := json.NewDecoder(bytes.NewReader(raw))
+		_, _ = d.Token() // the brace; the value has been parsed before, so that there are no errors
+		for d.More() && len(*fs) < maxFaults {
+			token, _ := d.Token()
+			m := member{}
+			m.name, _ = token.(string)
+			_ = d.Decode(&m.value)
+			if seen[m.name] {
+				fs.add(placeOf(m.name), "must not be there twice")
+				continue
+			}
+			seen[m.name] = true
+			if !yield(m) {
+				return
+			}
 		}
-		seen[m.name] = true
-		list = append(list, m)
 	}
-	return list
 }

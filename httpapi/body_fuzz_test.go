@@ -26,7 +26,7 @@ func FuzzBodies(f *testing.F) {
 		`{"version":1,"content":{"name":"\ud800","description":"\u0000"}}`, ` {"version" : 1 , "content" : { "name" : "x" } } `,
 		`{"subscription_type":"WEBHOOK_SUBSCRIPTION_TYPE_MESSAGE_SENT"}`, `{"subscription_type":"?message_sent"}`,
 		`{"since":"2026-01-01T00:00:00Z"}`, `{"since":"2026-01-01T00:00:00.000000001+23:59","preview":true}`, `{"since":"9999-12-31T23:59:59-23:59"}`,
-		`{"":0}`, `{"/":0,"~1":{}}`, `{"a.b[0]":0}`, "\xef\xbb\xbf{}", "{\"\xff\":1}",
+		`{"":0}`, `{"/":0,"~1":{}}`, `{"` + strings.Repeat("~", 110) + `":0}`, `{"a.b[0]":0}`, "\xef\xbb\xbf{}", "{\"\xff\":1}",
 	} {
 		for operation := range uint8(5) {
 			f.Add(operation, body)
@@ -65,7 +65,7 @@ func FuzzBodies(f *testing.F) {
 // requirePointsInto checks where the pointer of a fault leads.
 func requirePointsInto(t *testing.T, body string, f fault) {
 	t.Helper()
-	if f.Pointer == "" || strings.HasSuffix(f.Pointer, "…") { // a name that is cut
+	if f.Pointer == "" {
 		return
 	}
 	var at any

@@ -19,8 +19,9 @@
 // # Answers
 //
 // Errors are problem documents (RFC 9457, application/problem+json). One about a
-// request that breaks a rule has all faults in its errors, each with the field, and
-// for a field of the body with a JSON pointer. Somebody else's organization, and its
+// request that breaks a rule has the faults in its errors, each with the field, and
+// for a field of the body with a JSON pointer: all faults of form, such as unknown
+// fields and wrong types, or if there are none, all that is wrong with the values. Somebody else's organization, and its
 // records, are 404, as if they did not exist. A webhook's secret is in the answer to
 // its creation and nowhere else.
 //
@@ -55,9 +56,11 @@ const deleteTimeout = 2 * time.Second
 type Config struct {
 	// Actor says who makes a request, by whatever the host authenticates with: a
 	// bearer token, a session. It is asked before anything else, also for paths that
-	// there are not. Its error is answered with 401, or with 403 if it is
-	// ErrForbidden, and its text goes to the Logger only. Required: there is no API
-	// without authentication. Called concurrently; it leaves the body alone.
+	// there are not. Its error is answered with 401; with 403 if it is ErrForbidden;
+	// and with 503 if it is [webhook.ErrUnavailable] or one of a context, which say
+	// that it could not be found out. Its text goes to the Logger only. Required:
+	// there is no API without authentication. Called concurrently; it leaves the
+	// body alone.
 	Actor func(*http.Request) (webhook.Actor, error)
 
 	// TrustedOrigins are origins, such as "https://app.example.com", whose pages may
@@ -70,8 +73,8 @@ type Config struct {
 	// MaxBodyBytes bounds a request's body. Defaults to 1 MiB; negative is an error.
 	MaxBodyBytes int64
 
-	// Logger gets what went wrong inside, which callers do not, at Error, and whom
-	// Actor refused, at Debug. Defaults to silence.
+	// Logger gets what went wrong inside, which callers do not, and when Actor could
+	// not find out, at Error, and whom Actor refused, at Debug. Defaults to silence.
 	Logger *slog.Logger
 }
 
@@ -208,6 +211,11 @@ func (a *api) identify(w http.ResponseWriter, r *http.Request) (webhook.Actor, b
 	case errors.Is(err, webhook.ErrForbidden):
 		a.log.DebugContext(r.Context(), "httpapi: refused", "error", err)
 		refuse(w, problem{Status: http.StatusForbidden, Detail: "You may not do this."})
+	case errors.Is(err, webhook.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		if r.Context().Err() == nil { // else it is the caller who has gone
+			a.log.ErrorContext(r.Context(), "httpapi: cannot authenticate", "error", err)
+		}
+		refuse(w, problem{Status: http.StatusServiceUnavailable, Detail: "It cannot be found out who you are. Try again."})
 	case err != nil:
 		a.log.DebugContext(r.Context(), "httpapi: not authenticated", "error", err)
 		w.Header().Set("WWW-Authenticate", "Bearer")
@@ -258,11 +266,16 @@ func write(w http.ResponseWriter, status int, kind string, body any) {
 		w.WriteHeader(status)
 		return
 	}
-	b, err := json.Marshal(body)
-	if err != nil { // these are structs of texts and numbers
-		panic(fmt.Errorf("httpapi: encode an answer: %w", err))
-	}
+	b := encode(body)
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n'))
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil { // these are structs of texts and numbers
+		panic(fmt.Errorf("httpapi: encode an answer: %w", err))
+	}
+	return b
 }

@@ -1,10 +1,15 @@
 package httpapi_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -66,6 +71,44 @@ func TestActorDecidesFirst(t *testing.T) {
 			}
 			require.Contains(t, h.log.String(), why, "the host is told")
 			require.NotContains(t, h.log.String(), `"level":"ERROR"`)
+		})
+	}
+}
+
+// TestActorCannotFindOut asks a host whose own store of tokens does not answer: that
+// says nothing about the token.
+func TestActorCannotFindOut(t *testing.T) {
+	t.Parallel()
+	const inside = "tokens: dial tcp 10.0.0.7:5432"
+	for name, c := range map[string]struct {
+		err  error
+		gone bool // is the caller
+	}{
+		"ErrUnavailable":        {webhook.ErrUnavailable, false},
+		"a deadline of its own": {context.DeadlineExceeded, false},
+		"it is shut down":       {context.Canceled, false},
+		"the caller has gone":   {context.Canceled, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log bytes.Buffer
+			api, err := httpapi.New(newHost(t).manager, httpapi.Config{
+				Actor:  func(*http.Request) (webhook.Actor, error) { return actors[owner], fmt.Errorf("%s: %w", inside, c.err) },
+				Logger: slog.New(slog.NewJSONHandler(&log, nil)),
+			})
+			require.NoError(t, err)
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			if c.gone {
+				leave()
+			}
+			rec := httptest.NewRecorder()
+			api.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, http.MethodGet, acme+"/webhooks", http.NoBody))
+			require.Equal(t, http.StatusServiceUnavailable, rec.Code)
+			require.Empty(t, rec.Header().Get("WWW-Authenticate"))
+			require.Equal(t, "It cannot be found out who you are. Try again.", problemOf(t, rec).Detail)
+			require.NotContains(t, rec.Body.String(), "10.0.0.7")
+			require.Equal(t, !c.gone, strings.Contains(log.String(), inside) && strings.Contains(log.String(), `"level":"ERROR"`), "%s", &log)
 		})
 	}
 }
@@ -138,13 +181,25 @@ func TestWorksUnderAPrefix(t *testing.T) {
 		require.NoError(t, err)
 		return resp.StatusCode, rec.Body.String()
 	}
-	for prefix, url := range map[string]string{"": "/", "/hooks/api": "/hooks/api"} {
+	for _, prefix := range []string{"", "/hooks/api"} {
 		status, body := get(prefix + h.webhookPath(w.ID))
 		require.Equal(t, http.StatusOK, status)
 		require.Contains(t, body, w.ID.String())
 		status, body = get(prefix + "/v1/openapi.json")
 		require.Equal(t, http.StatusOK, status)
-		require.Contains(t, body, `"servers":[{"url":"`+url+`"}]`)
+		var document struct {
+			Servers []struct {
+				URL string `json:"url"`
+			} `json:"servers"`
+			Paths map[string]any `json:"paths"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(body), &document))
+		at, err := url.Parse(server.URL + prefix + "/v1/openapi.json")
+		require.NoError(t, err)
+		base, err := at.Parse(document.Servers[0].URL)
+		require.NoError(t, err)
+		require.Equal(t, server.URL+prefix+"/v1", base.String(), "paths are appended to it")
+		require.Contains(t, document.Paths, "/organizations/{organization_id}/webhooks")
 		for _, missing := range []string{"/v1/", "/v1/organizations/acme/webhooks/", "/v1/x"} {
 			status, body = get(prefix + missing)
 			require.Equal(t, http.StatusNotFound, status)
@@ -241,6 +296,31 @@ func TestDeletionsReportWhatIsInFlight(t *testing.T) {
 		require.Equal(t, http.StatusNoContent, h.call(t, owner, http.MethodDelete, h.webhookPath(w.ID), "").Code)
 		running.Wait()
 		require.Equal(t, http.StatusNotFound, h.call(t, owner, http.MethodDelete, h.webhookPath(w.ID), "").Code)
+	})
+}
+
+// slow is a store whose deletions take longer than their answers wait for attempts.
+type slow struct{ webhook.ManagerStore }
+
+func (s slow) DeleteWebhook(ctx context.Context, p webhook.DeleteWebhookParams) error {
+	select {
+	case <-time.After(2500 * time.Millisecond):
+		return s.ManagerStore.DeleteWebhook(ctx, p)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestDeletionsMayTakeTheirTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		w, _ := h.register(t)
+		var err error
+		h.manager, err = webhook.NewManager(slow{h.store}, webhook.ManagerConfig{Clock: h.clock})
+		require.NoError(t, err)
+		require.Equal(t, http.StatusNoContent, h.serve(t, http.MethodDelete, h.webhookPath(w.ID)).Code)
+		require.Equal(t, http.StatusNotFound, h.serve(t, http.MethodGet, h.webhookPath(w.ID)).Code)
 	})
 }
 

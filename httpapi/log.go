@@ -3,7 +3,7 @@ package httpapi
 import (
 	"errors"
 	"net/http"
-	"time"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -38,8 +38,8 @@ type (
 		SubscriptionType string `json:"subscription_type" enum:"SubscriptionType"`
 	}
 	recoverRequest struct {
-		Since   *time.Time `json:"since"` // nil: it is missing
-		Preview bool       `json:"preview" optional:"yes"`
+		Since   *instant `json:"since"` // nil: it is missing
+		Preview bool     `json:"preview" optional:"yes"`
 	}
 	recoveryAnswer struct {
 		Recovery recovery `json:"recovery"`
@@ -48,7 +48,8 @@ type (
 
 // idOr returns an id of the path, or the zero UUID if the operation's path has none.
 func (c *call) idOr(name string) (uuid.UUID, error) {
-	if c.PathValue(name) == "" {
+	// Not by the value, which a mux around this one may have set.
+	if !strings.Contains(c.operation.path, "{"+name+"}") {
 		return uuid.UUID{}, nil
 	}
 	return c.id(name)
@@ -168,7 +169,7 @@ func (a *api) test(c *call) (*answer, error) {
 	var faults webhook.ValidationErrors
 	switch {
 	case errors.As(err, &faults) && !known:
-		return nil, invalid(place{}.member("subscription_type").fault(oneOf(subscriptionPrefix, a.names.events)))
+		return nil, invalid(place{}.member("subscription_type").fault(a.names.notAnEvent))
 	case errors.As(err, &faults): // the catalog has changed since the webhook was registered, or the sample is too large
 		return nil, problem{Status: http.StatusConflict, Detail: "No sample of this type can be sent for the webhook's first subscription."}
 	case err != nil:
@@ -193,7 +194,7 @@ func (a *api) recover(c *call) (*answer, error) {
 	if in.Preview {
 		do = a.manager.RecoverPreview
 	}
-	r, err := do(c.Context(), c.actor, id, *in.Since)
+	r, err := do(c.Context(), c.actor, id, in.Since.Time)
 	if err != nil {
 		return nil, err
 	}

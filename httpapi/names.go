@@ -63,6 +63,9 @@ type names struct {
 	catalog  *webhook.Catalog
 	subjects []webhook.SubjectType
 	events   []webhook.EventType
+
+	// What is said of a name that there is not: lists, made once.
+	notASubject, notAnEvent string
 }
 
 func newNames(c *webhook.Catalog) *names {
@@ -73,6 +76,7 @@ func newNames(c *webhook.Catalog) *names {
 	for _, e := range c.EventTypes() {
 		n.events = append(n.events, e.Type)
 	}
+	n.notASubject, n.notAnEvent = oneOf(subjectTypePrefix, n.subjects), oneOf(subscriptionPrefix, n.events)
 	return n
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -15,24 +14,20 @@ import (
 	"github.com/posthorn/webhook"
 )
 
-const documentPath = "/v1/openapi.json"
+const (
+	basePath     = "/v1"
+	documentPath = basePath + "/openapi.json"
 
-// openAPI answers with the document. Its server is what stands before the paths of
-// this API, which the request line says even if the host has mounted it under a
-// prefix.
+	// server is what stands before the document's paths, as seen from where the
+	// document is: right behind any prefix and any proxy.
+	server = ".." + basePath
+)
+
 func (a *api) openAPI(c *call) (*answer, error) {
 	if err := a.mayRead(c); err != nil {
 		return nil, err
 	}
-	server := "/"
-	if u, err := url.ParseRequestURI(c.RequestURI); err == nil {
-		if prefix, ok := strings.CutSuffix(u.EscapedPath(), documentPath); ok && prefix != "" {
-			server = prefix
-		}
-	}
-	d := maps.Clone(a.document)
-	d["servers"] = []schema{{"url": server}}
-	return &answer{http.StatusOK, d}, nil
+	return &answer{http.StatusOK, a.document}, nil
 }
 
 // schema is a JSON schema, 2020-12, which OpenAPI 3.1 takes as it is, or another
@@ -94,10 +89,10 @@ var bounds = map[string]schema{
 	"Subscriptions": {"minItems": 1, "maxItems": webhook.MaxSubscriptions},
 	"ID":            {"minLength": 1, "maxLength": webhook.MaxIDBytes},
 	"Filter":        {"maxProperties": webhook.MaxAttributes, "description": "Attributes that events must have, all of them."},
-	"Version":       {"minimum": 1, "description": "The version that was read."},
+	"Version":       {"minimum": 1, "description": "The version that was read. Without a fraction or an exponent: 1 and not 1.0."},
 }
 
-// document is the API as OpenAPI 3.1 describes it, but for its servers.
+// document is the API as OpenAPI 3.1 describes it.
 func document(n *names) schema {
 	schemas := schema{
 		"SubjectType":      open(subjectTypePrefix, namesOf(subjectTypePrefix, n.subjects)),
@@ -116,13 +111,14 @@ func document(n *names) schema {
 	}
 	paths := schema{}
 	for _, o := range operations {
-		item, ok := paths[o.path].(schema)
+		path := strings.TrimPrefix(o.path, basePath)
+		item, ok := paths[path].(schema)
 		if !ok {
 			item = schema{}
 			if p := pathParameters(o.path); len(p) > 0 {
 				item["parameters"] = p
 			}
-			paths[o.path] = item
+			paths[path] = item
 		}
 		item[strings.ToLower(o.method)] = o.describe()
 	}
@@ -132,6 +128,7 @@ func document(n *names) schema {
 			"title": "Webhooks", "version": "1",
 			"description": "Webhooks of an organization: registrations, deliveries and their log. Errors are problem documents (RFC 9457).",
 		},
+		"servers":  []schema{{"url": server}},
 		"security": []schema{{"bearer": []string{}}},
 		"paths":    paths,
 		"components": schema{
@@ -175,7 +172,7 @@ func (o *operation) problems() map[int]string {
 		http.StatusUnauthorized:        "The request does not say who makes it.",
 		http.StatusForbidden:           "The role does not allow it, or the request comes from a page of another origin.",
 		http.StatusInternalServerError: "Something went wrong on this side.",
-		http.StatusServiceUnavailable:  "It took too long.",
+		http.StatusServiceUnavailable:  "It took too long, or what it needs is out of order.",
 	}
 	if strings.HasPrefix(o.path, organizationPath) {
 		list[http.StatusNotFound] = "The organization is not the caller's, or has no such record."
@@ -253,7 +250,7 @@ func schemaOf(t reflect.Type, strict bool) schema {
 
 func valueSchema(t reflect.Type) schema {
 	switch {
-	case t == reflect.TypeFor[time.Time]():
+	case t == reflect.TypeFor[time.Time](), t == reflect.TypeFor[instant]():
 		return schema{"type": "string", "format": "date-time"}
 	case t == reflect.TypeFor[uuid.UUID]():
 		return schema{"type": "string", "format": "uuid"}

@@ -36,7 +36,7 @@ var operations = []operation{
 	{
 		method: http.MethodGet, path: webhooksPath, id: "listWebhooks", summary: "List the organization's webhooks, newest first.",
 		query:   []parameter{{"status", "Only this status.", reference("Status")}, eventTypeParameter, limitParameter, cursorParameter},
-		answers: []reply{{http.StatusOK, "ListWebhooksResponse", "A page."}}, serve: (*api).list,
+		answers: []reply{{http.StatusOK, "ListWebhooksResponse", "A page. It has fewer than limit if they are very large."}}, serve: (*api).list,
 	},
 	{
 		method: http.MethodGet, path: webhookPath, id: "getWebhook", summary: "Read a webhook.",

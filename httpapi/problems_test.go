@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -112,12 +114,16 @@ func TestBodiesThatAreWrong(t *testing.T) {
 			inContent("deſcription", "deſcription", noField+"name, description, endpoint_url, subscriptions"),
 		}},
 		"a field of a long name": {request: create, body: `{"` + strings.Repeat("é", 200) + `":1,"content":{}}`, faults: []fault{
-			{strings.Repeat("é", 100) + "…", "/" + strings.Repeat("é", 100) + "…", noField + "content"},
+			{strings.Repeat("é", 100) + "…", "/" + strings.Repeat("é", 200), noField + "content"},
+		}},
+		"a long key": {request: create, body: created(t, set("subscriptions", []any{filtered(map[string]any{strings.Repeat("k", 128): "\u0000"})})), faults: []fault{
+			inContent("subscriptions[0].filter["+strings.Repeat("k", 100)+"…]", "subscriptions/0/filter/"+strings.Repeat("k", 128),
+				"must not contain the control or invisible character U+0000"),
 		}},
 		"fields there twice": {request: create, body: `{"content":{"name":"x","name":"y","subscriptions":[{"filter":{"k":"1","\u006b":"2"}}]},"content":{}}`, faults: []fault{
-			{"content", "/content", "must not be there twice"},
 			inContent("name", "name", "must not be there twice"),
 			inContent("subscriptions[0].filter[k]", "subscriptions/0/filter/k", "must not be there twice"),
+			{"content", "/content", "must not be there twice"},
 		}},
 		"wrong values": {request: create, body: created(t, set("name", "a\u202eb"), set("description", strings.Repeat("é", 501)), set("endpoint_url", "http://receiver.example.com")), faults: []fault{
 			inContent("name", "name", "must not contain the control or invisible character U+202E"),
@@ -144,10 +150,20 @@ func TestBodiesThatAreWrong(t *testing.T) {
 			inContent("subscriptions", "subscriptions", "must have at most 100"),
 		}},
 
+		"too many of what is none": {request: create, body: `{"content":{"subscriptions":[1` + strings.Repeat(",1", 100) + `]}}`, faults: []fault{
+			inContent("subscriptions", "subscriptions", "must have at most 100"),
+		}},
+		"too large a filter": {request: create, body: `{"content":{"subscriptions":[{"filter":{"0":1` + strings.Repeat(`,"1":"x"`, 2) + numbered(`,"k%d":""`, 20) + `}}]}}`, faults: []fault{
+			inContent("subscriptions[0].filter[0]", "subscriptions/0/filter/0", "must be a string, and is a number"),
+			inContent("subscriptions[0].filter[1]", "subscriptions/0/filter/1", "must not be there twice"),
+			inContent("subscriptions[0].filter", "subscriptions/0/filter", "must have at most 16 entries"),
+		}},
+
 		"no version":       {request: update, body: `{"content":{"name":"x"}}`, faults: []fault{{"version", "/version", "must be the version that was read"}}},
 		"a version text":   {request: update, body: `{"version":"1"}`, faults: []fault{{"version", "/version", "must be an integer, and is a string"}}},
-		"a broken version": {request: update, body: `{"version":1.5}`, faults: []fault{{"version", "/version", "must be an integer"}}},
-		"a large version":  {request: update, body: `{"version":1e400}`, faults: []fault{{"version", "/version", "must be an integer"}}},
+		"a broken version": {request: update, body: `{"version":1.5}`, faults: []fault{{"version", "/version", "must be an integer, without a fraction or an exponent"}}},
+		"a whole version":  {request: update, body: `{"version":1.0}`, faults: []fault{{"version", "/version", "must be an integer, without a fraction or an exponent"}}},
+		"a large version":  {request: update, body: `{"version":1e400}`, faults: []fault{{"version", "/version", "must be an integer, without a fraction or an exponent"}}},
 		"a wrong status": {request: update, body: `{"version":1,"content":{"status":"active"},"resume":"yes"}`, faults: []fault{
 			{"resume", "/resume", "must be true or false, and is a string"},
 		}},
@@ -218,7 +234,7 @@ func TestFaultsOfOneAnswerAreBounded(t *testing.T) {
 	}
 	for _, body := range []string{
 		`{` + strings.Join(fields, ",") + `}`,
-		`{"content":{"subscriptions":[` + strings.TrimSuffix(strings.Repeat("1,", 100_000), ",") + `]}}`,
+		`{"content":{"subscriptions":[` + strings.TrimSuffix(strings.Repeat("1,", 100), ",") + `],"x":1}}`,
 		`{"content":{"subscriptions":[{"filter":{` + strings.TrimSuffix(strings.Repeat(`"k":"v",`, 100_000), ",") + `}}]}}`,
 	} {
 		got := h.call(t, owner, http.MethodPost, acme+"/webhooks", body)
@@ -240,6 +256,7 @@ func TestQueriesThatAreWrong(t *testing.T) {
 	hooks, logs := acme+"/webhooks", h.webhookPath(w.ID)+"/logs"
 	const (
 		pageSize = "must be an integer from 1 to 200"
+		aStart   = "must be later than 0001-01-01T00:00:00Z"
 		aTime    = "must be a time as in 2026-01-31T12:00:00Z (RFC 3339)"
 		aCursor  = "is not one that this list has given, with these filters"
 		aType    = "must be WEBHOOK_SUBSCRIPTION_TYPE_ and an event type in upper case"
@@ -275,13 +292,17 @@ func TestQueriesThatAreWrong(t *testing.T) {
 			{Field: "outcome", Detail: "must be one of WEBHOOK_ATTEMPT_OUTCOME_SUCCEEDED, WEBHOOK_ATTEMPT_OUTCOME_FAILED, WEBHOOK_ATTEMPT_OUTCOME_INTERRUPTED, WEBHOOK_ATTEMPT_OUTCOME_LATE"},
 			{Field: "before", Detail: aTime}, {Field: "limit", Detail: pageSize},
 		},
-		acme + "/deliveries?event_id=7":                                    {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
-		acme + "/deliveries?event_id={" + roomID + "}":                     {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
-		acme + "/deliveries?event_id=00000000-0000-0000-0000-000000000000": {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
-		acme + "/deliveries?state=pending":                                 {{Field: "state", Detail: "must be one of WEBHOOK_DELIVERY_STATE_PENDING, WEBHOOK_DELIVERY_STATE_HELD, WEBHOOK_DELIVERY_STATE_SUCCEEDED, WEBHOOK_DELIVERY_STATE_FAILED, WEBHOOK_DELIVERY_STATE_CANCELLED"}},
-		h.webhookPath(w.ID) + "/counters?since=x":                          {{Field: "since", Detail: aTime}},
-		acme + "/event-types?x=1":                                          {{Field: "x", Detail: "is not a parameter of this request"}},
-		"/v1/openapi.json?x=1":                                             {{Field: "x", Detail: "is not a parameter of this request"}},
+		logs + "?before=0001-01-01T00:00:00Z":                                                    {{Field: "before", Detail: aStart}},
+		acme + "/deliveries?since=0001-01-01T00:00:00Z":                                          {{Field: "since", Detail: aStart}},
+		h.webhookPath(w.ID) + "/counters?before=0001-01-01T01:00:00%2B01:00":                     {{Field: "before", Detail: aStart}},
+		h.webhookPath(w.ID) + "/counters?since=2026-01-02T00:00:00Z&before=2026-01-01T00:00:00Z": {{Field: "since", Detail: "must be earlier than before"}},
+		acme + "/deliveries?event_id=7":                                                          {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
+		acme + "/deliveries?event_id={" + roomID + "}":                                           {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
+		acme + "/deliveries?event_id=00000000-0000-0000-0000-000000000000":                       {{Field: "event_id", Detail: "must be a UUID as in " + roomID}},
+		acme + "/deliveries?state=pending":                                                       {{Field: "state", Detail: "must be one of WEBHOOK_DELIVERY_STATE_PENDING, WEBHOOK_DELIVERY_STATE_HELD, WEBHOOK_DELIVERY_STATE_SUCCEEDED, WEBHOOK_DELIVERY_STATE_FAILED, WEBHOOK_DELIVERY_STATE_CANCELLED"}},
+		h.webhookPath(w.ID) + "/counters?since=x":                                                {{Field: "since", Detail: aTime}},
+		acme + "/event-types?x=1":                                                                {{Field: "x", Detail: "is not a parameter of this request"}},
+		"/v1/openapi.json?x=1":                                                                   {{Field: "x", Detail: "is not a parameter of this request"}},
 	} {
 		got := h.call(t, viewer, http.MethodGet, query, "")
 		require.Equal(t, http.StatusBadRequest, got.Code, query)
@@ -495,4 +516,43 @@ func TestFaultsInsideSayNothing(t *testing.T) {
 		require.NotContains(t, rec.Body.String(), "10.0.0.7")
 		require.Equal(t, c.logged, bytes.Contains(h.log.Bytes(), []byte(inside)), "%s", h.log)
 	}
+}
+
+// TestLargeBodiesAreCheapToRefuse allocates little more than the body has, whoever
+// sends it, and whatever it is full of.
+func TestLargeBodiesAreCheapToRefuse(t *testing.T) { //nolint:paralleltest // measures what is allocated
+	var events []webhook.EventTypeInfo
+	for i := range 100 {
+		events = append(events, webhook.EventTypeInfo{Type: webhook.EventType(fmt.Sprintf("event_%d", i)), Title: "x"})
+	}
+	catalog, err := webhook.NewCatalog(webhook.DefaultCatalog().SubjectTypes(), events)
+	require.NoError(t, err)
+	h := newHost(t, func(m *webhook.ManagerConfig, _ *httpapi.Config) { m.Catalog = catalog })
+	for name, body := range map[string]string{
+		"subscriptions":         `{"content":{"subscriptions":[{}` + strings.Repeat(`,{}`, 340_000) + `]}}`,
+		"as many as may be":     `{"content":{"subscriptions":[{}` + strings.Repeat(`,{}`, 99) + `]}}`,
+		"what is none":          `{"content":{"subscriptions":[1` + strings.Repeat(`,1`, 500_000) + `]}}`,
+		"a filter":              `{"content":{"subscriptions":[{"filter":{"x":""` + numbered(`,"%d":""`, 80_000) + `}}]}}`,
+		"fields that are not":   `{"x":1` + numbered(`,"%d":1`, 90_000) + `}`,
+		"fields of the content": `{"content":{"x":1` + numbered(`,"%d":1`, 90_000) + `}}`,
+	} {
+		for _, token := range []string{owner, roleless} {
+			require.Less(t, len(body), 1<<20)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			got := h.call(t, token, http.MethodPost, acme+"/webhooks", body)
+			runtime.ReadMemStats(&after)
+			require.Contains(t, []int{http.StatusBadRequest, http.StatusForbidden}, got.Code)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20), "%s, %s", name, token)
+		}
+	}
+}
+
+// numbered repeats a text with numbers in it.
+func numbered(text string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.ReplaceAll(text, "%d", strconv.Itoa(i)))
+	}
+	return b.String()
 }

@@ -105,6 +105,9 @@ func (q *queries) time(name string) (t time.Time) {
 		q.fault(name, mustBeTime)
 		return time.Time{}
 	}
+	if t.IsZero() { // which the manager would take for no bound
+		q.fault(name, "must be later than 0001-01-01T00:00:00Z")
+	}
 	return t
 }
 

@@ -1,9 +1,11 @@
 package httpapi_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +143,51 @@ func TestUpdateRefusesAStaleVersion(t *testing.T) {
 	require.Equal(t, before, h.state(t))
 }
 
+// overtaken is a store in which somebody else is faster: right after the first read.
+type overtaken struct {
+	webhook.ManagerStore
+	change func()
+}
+
+func (o *overtaken) Webhook(ctx context.Context, s webhook.Scope, id uuid.UUID) (webhook.Webhook, error) {
+	w, err := o.ManagerStore.Webhook(ctx, s, id)
+	if change := o.change; change != nil {
+		o.change = nil
+		change()
+	}
+	return w, err
+}
+
+// TestUpdateDoesNotUndoWhatItHasNotRead names the version that another change makes
+// while the webhook is being read.
+func TestUpdateDoesNotUndoWhatItHasNotRead(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	w, _ := h.register(t)
+	rival := h.api
+	store := &overtaken{h.store, func() {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPatch, h.webhookPath(w.ID), strings.NewReader(`{"content":{"name":"Store"},"version":1}`))
+		r.Header.Set("Authorization", "Bearer "+admin)
+		r.Header.Set("Content-Type", "application/json")
+		rec := httptest.NewRecorder()
+		rival.ServeHTTP(rec, r)
+		require.Equal(t, http.StatusOK, rec.Code)
+	}}
+	var err error
+	h.manager, err = webhook.NewManager(store, webhook.ManagerConfig{Clock: h.clock})
+	require.NoError(t, err)
+	h.api, err = httpapi.New(h.manager, httpapi.Config{Actor: authenticate})
+	require.NoError(t, err)
+
+	got := h.call(t, owner, http.MethodPatch, h.webhookPath(w.ID), `{"content":{"description":"new"},"version":2}`)
+
+	require.Equal(t, http.StatusConflict, got.Code, "%s", got.Body)
+	w, err = h.manager.Webhook(t.Context(), actors[owner], w.ID)
+	require.NoError(t, err)
+	require.Equal(t, "Store", w.Name)
+	require.Equal(t, int64(2), w.Version)
+}
+
 func TestUpdateResumesWhatWasHeld(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -186,6 +233,9 @@ func TestUpdateSaysWhatTheWebhookHasItself(t *testing.T) {
 	}}, problemOf(t, got).Errors)
 	got = h.call(t, viewer, http.MethodGet, acme+"/webhooks?subscription_type=WEBHOOK_SUBSCRIPTION_TYPE_MESSAGE_SENT", "")
 	require.Contains(t, got.Body.String(), w.ID.String(), "filters know what is no longer offered")
+
+	got = h.call(t, admin, http.MethodPatch, h.webhookPath(w.ID), `{"content":{"status":"WEBHOOK_STATUS_INACTIVE"},"version":1}`)
+	require.Equal(t, http.StatusOK, got.Code, "it can be switched off: %s", got.Body)
 }
 
 const attemptShape = `{
@@ -236,6 +286,23 @@ func TestLogsHaveTheDocumentedShapes(t *testing.T) {
 		}
 		require.Equal(t, http.StatusOK, got.Code, "%s", got.Body)
 		require.JSONEq(t, c.want, got.Body.String(), c.path)
+	}
+}
+
+// TestValuesOfOuterPathsAreNotOurs serves inside a mux that has a webhook_id, too.
+func TestValuesOfOuterPathsAreNotOurs(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.register(t)
+	d := h.deliver(t, http.StatusOK)
+	outer := func(r *http.Request) {
+		r.SetPathValue("webhook_id", roomID)
+		r.SetPathValue("delivery_id", roomID)
+	}
+	for _, path := range []string{acme + "/deliveries", h.deliveryPath(d.ID) + "/attempts", h.webhookPath(d.WebhookID) + "/logs"} {
+		got := h.call(t, owner, http.MethodGet, path, "", outer)
+		require.Equal(t, http.StatusOK, got.Code, "%s: %s", path, got.Body)
+		require.Contains(t, got.Body.String(), d.ID.String())
 	}
 }
 
@@ -346,6 +413,7 @@ func TestSendTestAndRecoverHaveTheDocumentedShapes(t *testing.T) {
 		{`{"since":"2026-01-01T00:00:00Z","preview":true}`, `{"recovery":{"redelivered":1,"released":0,"purged":0}}`},
 		{`{"since":"2027-01-01T00:00:00Z"}`, `{"recovery":{"redelivered":0,"released":0,"purged":0}}`},
 		{`{"since":"2026-01-01T00:00:00Z"}`, `{"recovery":{"redelivered":1,"released":0,"purged":0}}`},
+		{`{"since":"2026-01-01T00:00:00\u002B02:00","preview":true}`, `{"recovery":{"redelivered":0,"released":0,"purged":0}}`},
 		{`{"since":"2026-01-01T00:00:00+02:00"}`, `{"recovery":{"redelivered":0,"released":0,"purged":0}}`},
 	} {
 		got = h.call(t, admin, http.MethodPost, h.webhookPath(w.ID)+"/recover", c.body)
@@ -463,4 +531,49 @@ func TestPages(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, got.Code, c.path)
 		require.Equal(t, []fault{{Field: "cursor", Detail: "is not one that this list has given, with these filters"}}, problemOf(t, got).Errors)
 	}
+}
+
+// TestPagesOfLargeWebhooksAreShort lists webhooks that have all that they may have,
+// in the form that takes the most room.
+func TestPagesOfLargeWebhooksAreShort(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	text := strings.Repeat("<", webhook.MaxIDBytes-2)
+	filter := map[string]string{}
+	for i := range webhook.MaxAttributes {
+		filter[fmt.Sprintf("%02d", i)+text] = "<<" + text
+	}
+	in := webhook.WebhookInput{Name: "Archive", EndpointURL: endpointURL}
+	for range webhook.MaxSubscriptions {
+		in.Subscriptions = append(in.Subscriptions, webhook.Subscription{
+			Subject: webhook.Subject{Type: webhook.SubjectRoom, ID: uuid.NewString()}, EventType: webhook.EventMessageSent, Filter: filter,
+		})
+	}
+	var want []uuid.UUID
+	for range 4 {
+		w, _, err := h.manager.Create(t.Context(), actors[owner], in)
+		require.NoError(t, err)
+		want = append([]uuid.UUID{w.ID}, want...)
+		h.clock.Advance(time.Minute)
+	}
+	small, _ := h.register(t)
+	want = append([]uuid.UUID{small.ID}, want...)
+	var seen []uuid.UUID
+	for cursor, more := "", true; more; more = cursor != "" {
+		got := h.call(t, viewer, http.MethodGet, acme+"/webhooks?limit=200&status=WEBHOOK_STATUS_ACTIVE&cursor="+cursor, "")
+		require.Equal(t, http.StatusOK, got.Code)
+		require.Less(t, got.Body.Len(), 6<<20)
+		p := decode[struct {
+			Webhooks []struct {
+				ID uuid.UUID `json:"id"`
+			} `json:"webhooks"`
+			Next string `json:"next_cursor"`
+		}](t, got)
+		require.NotEmpty(t, p.Webhooks)
+		for _, w := range p.Webhooks {
+			seen = append(seen, w.ID)
+		}
+		cursor = p.Next
+	}
+	require.Equal(t, want, seen)
 }

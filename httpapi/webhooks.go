@@ -1,9 +1,9 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 
@@ -13,10 +13,15 @@ import (
 )
 
 const (
-	organizationPath = "/v1/organizations/{organization_id}"
+	organizationPath = basePath + "/organizations/{organization_id}"
 	webhooksPath     = organizationPath + "/webhooks"
 	webhookPath      = webhooksPath + "/{webhook_id}"
 )
+
+// maxPageBytes is where a page of webhooks ends, whatever its limit: with all that
+// its subscriptions may have, one webhook is 2.5 MB. The items of other lists are
+// some thirty kilobytes at most.
+const maxPageBytes = 2 << 20
 
 // id returns an id of the path. What is no UUID is the id of nothing.
 func (c *call) id(name string) (uuid.UUID, error) {
@@ -77,11 +82,11 @@ func (n *names) subscriptions(list []subscription) (out []webhook.Subscription, 
 	for i, s := range list {
 		subject, ok := valueOf(subjectTypePrefix, s.SubjectType, n.subjects)
 		if !ok {
-			faults[at.item(i).member("subject_type")] = oneOf(subjectTypePrefix, n.subjects)
+			faults[at.item(i).member("subject_type")] = n.notASubject
 		}
 		event, ok := valueOf(subscriptionPrefix, s.SubscriptionType, n.events)
 		if !ok {
-			faults[at.item(i).member("subscription_type")] = oneOf(subscriptionPrefix, n.events)
+			faults[at.item(i).member("subscription_type")] = n.notAnEvent
 		}
 		out = append(out, webhook.Subscription{Subject: webhook.Subject{Type: subject, ID: s.SubjectID}, EventType: event, Filter: s.Filter})
 	}
@@ -120,13 +125,25 @@ func (a *api) create(c *call) (*answer, error) {
 
 func (a *api) list(c *call) (*answer, error) {
 	q := c.queries()
-	page, err := a.manager.Webhooks(c.Context(), c.actor, webhook.WebhookQuery{
+	query := webhook.WebhookQuery{
 		Status: enum(q, "status", statusPrefix, statuses), EventType: q.eventType(), Limit: q.limit(), Cursor: q.text("cursor"),
-	})
+	}
+	page, err := a.manager.Webhooks(c.Context(), c.actor, query)
 	if err = q.or(err); err != nil {
 		return nil, err
 	}
-	return &answer{http.StatusOK, webhooksAnswer{mapped(page.Items, hookOf), page.Next}}, nil
+	out := webhooksAnswer{[]hook{}, page.Next}
+	size := 0
+	for i := range page.Items {
+		w := &page.Items[i]
+		h := hookOf(w)
+		out.Webhooks = append(out.Webhooks, h)
+		if size += len(encode(h)); size > maxPageBytes && i < len(page.Items)-1 {
+			out.NextCursor = webhook.NextCursor(webhook.Scope{OrganizationID: w.OrganizationID}, query, webhook.Position{At: w.CreatedAt, ID: w.ID})
+			break
+		}
+	}
+	return &answer{http.StatusOK, out}, nil
 }
 
 func (a *api) read(c *call) (*answer, error) {
@@ -155,7 +172,11 @@ func (a *api) update(c *call) (*answer, error) {
 		return nil, err
 	}
 	// A version is of all fields: those that the request leaves out must not have
-	// changed either since the caller has read them.
+	// changed either since the caller has read them. What we have read may be older
+	// than the version that is named, and must not be written as that one's.
+	if w.Version < in.Version {
+		in.Version = math.MaxInt64 // which no webhook reaches
+	}
 	ch := webhook.WebhookChange{
 		Version: in.Version, Name: or(in.Content.Name, w.Name), Description: or(in.Content.Description, w.Description),
 		EndpointURL: or(in.Content.EndpointURL, w.EndpointURL), Status: w.Status, Subscriptions: w.Subscriptions, Resume: in.Resume,
@@ -220,9 +241,7 @@ func (a *api) remove(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), deleteTimeout)
-	defer cancel()
-	err = a.manager.Delete(ctx, c.actor, id)
+	err = a.manager.DeleteWithin(c.Context(), c.actor, id, deleteTimeout)
 	if errors.Is(err, webhook.ErrStillInFlight) {
 		n, countErr := a.manager.InFlight(c.Context(), c.actor, id)
 		if countErr == nil && n > 0 {

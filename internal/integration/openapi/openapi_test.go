@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,6 +79,11 @@ func newClient(t *testing.T, store webhook.Store) *client {
 
 	c.document, err = openapi3.NewLoader().LoadFromData(closed(t, c.documentText(t)))
 	require.NoError(t, err)
+	at, err := url.Parse("/v1/openapi.json")
+	require.NoError(t, err)
+	server, err := at.Parse(c.document.Servers[0].URL)
+	require.NoError(t, err)
+	c.document.Servers[0].URL = server.String() // the router takes it as it is
 	c.router, err = legacy.NewRouter(c.document)
 	require.NoError(t, err)
 	return c
@@ -236,7 +242,7 @@ func runEverything(t *testing.T, c *client) {
 
 	// What is taken.
 	first := hooks + "/" + idIn(t, c.must(t, http.StatusCreated, "POST", hooks, createBody), "webhook")
-	second := hooks + "/" + idIn(t, c.must(t, http.StatusCreated, "POST", hooks, strings.Replace(createBody, `"MESSAGE_SENT"}`, `"MESSAGE_SENT","filter":{"a":"b"}}`, 1)), "webhook")
+	second := hooks + "/" + idIn(t, c.must(t, http.StatusCreated, "POST", hooks, replaced(t, `MESSAGE_SENT"}`, `MESSAGE_SENT","filter":{"a":"b"}}`)), "webhook")
 	c.must(t, http.StatusCreated, "POST", hooks, createBody)
 	c.must(t, http.StatusConflict, "POST", hooks, createBody)
 	c.must(t, http.StatusOK, "GET", hooks+"?limit=2&status=WEBHOOK_STATUS_ACTIVE&subscription_type=WEBHOOK_SUBSCRIPTION_TYPE_MESSAGE_SENT", "")
@@ -278,7 +284,7 @@ func runEverything(t *testing.T, c *client) {
 	// What is refused, in every operation that may.
 	for path, item := range c.document.Paths.Map() {
 		for method, o := range item.Operations() {
-			target := strings.NewReplacer("{organization_id}", "acme", "{webhook_id}", first[len(hooks)+1:], "{delivery_id}", failed[len(organization+"/deliveries/"):]).Replace(path)
+			target := strings.NewReplacer("{organization_id}", "acme", "{webhook_id}", first[len(hooks)+1:], "{delivery_id}", failed[len(organization+"/deliveries/"):]).Replace("/v1" + path)
 			body := map[string]string{"createWebhook": createBody, "updateWebhook": `{"version":1}`, "sendTest": testBody, "recoverWebhook": recoverBody}[o.OperationID]
 			const json = "application/json"
 			refusals := map[int]func() answer{
@@ -329,31 +335,34 @@ func runEverything(t *testing.T, c *client) {
 	}
 }
 
+// replaced is the body that creates a webhook, with something else in it.
+func replaced(t *testing.T, old, instead string) string {
+	t.Helper()
+	require.Contains(t, createBody, old)
+	return strings.Replace(createBody, old, instead, 1)
+}
+
 // TestRequestsThatTheDocumentRefuses are refused by the API as well, as 400.
 func TestRequestsThatTheDocumentRefuses(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, memstore.New())
 	hooks := organization + "/webhooks"
 	id := hooks + "/" + idIn(t, c.must(t, http.StatusCreated, "POST", hooks, createBody), "webhook")
-	replaced := func(old, instead string) string {
-		require.Contains(t, createBody, old)
-		return strings.Replace(createBody, old, instead, 1)
-	}
 	for _, r := range [][2]string{
 		{"POST " + hooks, `{}`},
 		{"POST " + hooks, `[]`},
-		{"POST " + hooks, replaced(`"name":"Archive",`, ``)},
-		{"POST " + hooks, replaced(`"Archive"`, `""`)},
-		{"POST " + hooks, replaced(`"Archive"`, `7`)},
-		{"POST " + hooks, replaced(`"Archive"`, `null`)},
-		{"POST " + hooks, replaced(`"Archive"`, `"`+strings.Repeat("é", 101)+`"`)},
-		{"POST " + hooks, replaced(`"name"`, `"Name"`)},
-		{"POST " + hooks, replaced(`[`+subscription+`]`, `[]`)},
-		{"POST " + hooks, replaced(`[`+subscription+`]`, subscription)},
-		{"POST " + hooks, replaced(`WEBHOOK_SUBJECT_TYPE_ROOM`, `room`)},
-		{"POST " + hooks, replaced(`WEBHOOK_SUBSCRIPTION_TYPE_MESSAGE_SENT`, `message_sent`)},
-		{"POST " + hooks, replaced(roomID, ``)},
-		{"POST " + hooks, replaced(`"subject_id"`, `"filter":{"k":1},"subject_id"`)},
+		{"POST " + hooks, replaced(t, `"name":"Archive",`, ``)},
+		{"POST " + hooks, replaced(t, `"Archive"`, `""`)},
+		{"POST " + hooks, replaced(t, `"Archive"`, `7`)},
+		{"POST " + hooks, replaced(t, `"Archive"`, `null`)},
+		{"POST " + hooks, replaced(t, `"Archive"`, `"`+strings.Repeat("é", 101)+`"`)},
+		{"POST " + hooks, replaced(t, `"name"`, `"Name"`)},
+		{"POST " + hooks, replaced(t, `[`+subscription+`]`, `[]`)},
+		{"POST " + hooks, replaced(t, `[`+subscription+`]`, subscription)},
+		{"POST " + hooks, replaced(t, `WEBHOOK_SUBJECT_TYPE_ROOM`, `room`)},
+		{"POST " + hooks, replaced(t, `WEBHOOK_SUBSCRIPTION_TYPE_MESSAGE_SENT`, `message_sent`)},
+		{"POST " + hooks, replaced(t, roomID, ``)},
+		{"POST " + hooks, replaced(t, `"subject_id"`, `"filter":{"k":1},"subject_id"`)},
 		{"PATCH " + id, `{"content":{"name":"x"}}`},
 		{"PATCH " + id, `{"version":0}`},
 		{"PATCH " + id, `{"version":"1"}`},

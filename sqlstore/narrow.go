@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -139,15 +140,15 @@ func (c session) openAfter(ctx context.Context, id, after uuid.UUID, limit int) 
 	if c.d == MySQL {
 		index = " force index ({queue_ready})"
 	}
-	var text string
+	var text strings.Builder
 	var args []any
 	for _, phase := range []string{"phase = 0", "phase in (1, 3) and phase = 1", "phase in (1, 3) and phase = 3"} {
-		text += "select * from (select delivery_id from {queue}" + index + " where " + phase +
-			" and webhook_id = ? and delivery_id > ? order by delivery_id limit ?) t union all "
+		text.WriteString("select * from (select delivery_id from {queue}" + index + " where " + phase +
+			" and webhook_id = ? and delivery_id > ? order by delivery_id limit ?) t union all ")
 		args = append(args, c.d.id(id), c.d.anyID(after), limit+1)
 	}
 	// Those that are leased are few, and found by time.
-	all, err := query(ctx, c, plain[uuid.UUID], text+"select delivery_id from {queue}"+index+" where phase = 2 and webhook_id = ?",
+	all, err := query(ctx, c, plain[uuid.UUID], text.String()+"select delivery_id from {queue}"+index+" where phase = 2 and webhook_id = ?",
 		append(args, c.d.id(id))...)
 	if err != nil {
 		return nil, false, err

@@ -270,8 +270,8 @@ func (c session) attemptsOf(ctx context.Context, where *conditions, scope webhoo
 
 // windows are how many rows a page with a filter looks at, one after the other,
 // before it is given back with what has been found: a filter that fits one row in a
-// million must not read the million. Looking at 5,000 takes some milliseconds.
-var windows = []int{500, 1500, 3000}
+// million must not read the million. Looking at 2,500 takes some milliseconds.
+var windows = []int{500, 1000, 1000}
 
 // reach is a part of a list, from after one position until another one, which
 // belongs to it; nil is its end.

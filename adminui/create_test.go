@@ -150,6 +150,18 @@ func TestFaultsStandBesideTheirFields(t *testing.T) {
 	f.post(t, "/new", form).is(http.StatusUnprocessableEntity).says(`"<made_up>" is not an event type`, `"planet" is not a subject type`)
 }
 
+// With none ticked, and only then, the fault of the event types is that there are none.
+func TestTooManyEventTypes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	form := newForm()
+	form["event"] = make([]string, webhook.MaxSubscriptions+1)
+	for i := range form["event"] {
+		form["event"][i] = "message_sent"
+	}
+	f.post(t, "/new", form).is(http.StatusUnprocessableEntity).says("Event types must have at most 100.").saysNot("Choose at least one")
+}
+
 func TestEndpointsAreValidatedAsByDelivery(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

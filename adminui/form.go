@@ -239,7 +239,7 @@ func (f *form) understand(err error, noneTicked bool) bool {
 			}
 		}
 		text := sentence(title, x.Reason)
-		if at == "events" && (noneTicked || x.Field == "subscriptions") {
+		if at == "events" && noneTicked {
 			text = "Choose at least one event type."
 		}
 		if added := (fault{at, text}); !slices.Contains(f.faults, added) { // each subscription has the same subject

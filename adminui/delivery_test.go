@@ -81,7 +81,7 @@ func TestRedeliveryThatIsNotPossible(t *testing.T) {
 	later := f.clock.Now().Add(time.Hour)
 	_, err := f.store.Purge(t.Context(), webhook.PurgeParams{Now: later, PayloadsBefore: later, Limit: 100})
 	require.NoError(t, err)
-	f.get(t, path).is(ok).says("The payload is no longer kept").saysNot("curl")
+	f.get(t, path).is(ok).says("The payload is no longer kept").saysNot("curl", "Redeliver<")
 	f.post(t, path+"/redeliver", nil).is(http.StatusConflict).says("as long as its payload is kept")
 
 	f.post(t, "/"+w.ID.String()+"/delete", nil).leadsTo()

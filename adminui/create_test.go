@@ -320,6 +320,22 @@ func TestStaleEdit(t *testing.T) {
 	f.post(t, path, mine).is(http.StatusNotFound)
 }
 
+func TestStaleEditOfASubjectThatIsGone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	w := f.create(t, "Archive", func(in *webhook.WebhookInput) {
+		in.Subscriptions = append(in.Subscriptions, webhook.Subscription{Subject: webhook.Subject{Type: webhook.SubjectSpace, ID: spaceID}, EventType: webhook.EventMessageSent})
+	})
+	path := "/" + w.ID.String() + "/edit"
+	f.as(t, asOwner, path, editForm()).leadsTo() // without the space
+	mine := editForm()
+	mine["event"] = append(mine["event"], "space:"+spaceID+":message_sent", "nonsense", "%:%:%")
+	page := f.post(t, path, mine).is(http.StatusConflict)
+	page.says("was ahead of you", "left out of your input: Message Sent (Space "+spaceID+") Save again").saysNot("It is the same as", "nonsense")
+	mine.Set("version", page.field("version"))
+	f.post(t, path, mine).leadsTo()
+}
+
 // An event type that the host no longer offers can only be taken away.
 func TestEventTypesThatAreNoLongerOffered(t *testing.T) {
 	t.Parallel()

@@ -95,7 +95,7 @@ func (c *call) stale(version int64) error {
 	}
 	f := c.readChange(w)
 	f.Version = w.Version
-	a := &ahead{By: w.UpdatedBy, At: moment{w.UpdatedAt, c.now}, Changes: c.differences(f, w)}
+	a := &ahead{By: w.UpdatedBy, At: moment{w.UpdatedAt, c.now}, Changes: c.differences(f, w), Gone: c.gone(f)}
 	if version >= w.Version { // not a version that there was
 		a.By = ""
 	}
@@ -115,6 +115,22 @@ func (c *call) differences(f *form, w webhook.Webhook) (list []difference) {
 	add("Status", stateLabel(f.Status), stateLabel(w.Status))
 	add("Event types", c.subscribed(f.change().Subscriptions), c.subscribed(w.Subscriptions))
 	return list
+}
+
+// gone lists what was ticked in a form and is not in it any more, since somebody has
+// taken its subject away.
+func (c *call) gone(f *form) (titles []string) {
+	for _, value := range c.r.PostForm["event"] {
+		if slices.ContainsFunc(f.Groups, func(g group) bool {
+			return slices.ContainsFunc(g.Choices, func(x choice) bool { return x.Value == value })
+		}) {
+			continue
+		}
+		if s, ok := subscriptionOf(value); ok {
+			titles = append(titles, c.subscribed([]webhook.Subscription{s}))
+		}
+	}
+	return titles
 }
 
 // subscribed lists subscriptions in words.

@@ -365,6 +365,37 @@ func TestEventTypesThatAreNoLongerOffered(t *testing.T) {
 	require.Len(t, f.webhooks(t)[0].Subscriptions, 1)
 }
 
+// So can those of a subject of a type that the host no longer has.
+func TestSubjectTypesThatAreNoLongerOffered(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	w := f.create(t, "Archive", func(in *webhook.WebhookInput) {
+		in.Subscriptions = append(in.Subscriptions, webhook.Subscription{Subject: webhook.Subject{Type: webhook.SubjectSpace, ID: spaceID}, EventType: webhook.EventMessageSent})
+	})
+	catalog, err := webhook.NewCatalog(
+		[]webhook.SubjectTypeInfo{{Type: webhook.SubjectRoom, Title: "Room"}}, []webhook.EventTypeInfo{{Type: webhook.EventMessageSent, Title: "Message Sent"}},
+	)
+	require.NoError(t, err)
+	m, err := webhook.NewManager(f.store, webhook.ManagerConfig{Catalog: catalog, Clock: f.clock})
+	require.NoError(t, err)
+	panel, err := adminui.New(m, adminui.Config{Actor: signedIn, Clock: f.clock})
+	require.NoError(t, err)
+	f.host = http.StripPrefix(mount, panel)
+	path := "/" + w.ID.String() + "/edit"
+	form := editForm()
+	form["event"] = append(form["event"], "space:"+spaceID+":message_sent")
+	form.Set("name", "") // some other fault, so that the form comes back whatever is made of the subject
+	page := f.post(t, path, form).is(http.StatusUnprocessableEntity)
+	page.saysNot(`href="#subject_type"`, `href="#subject_id"`)
+	if strings.Contains(page.text(), "is not a subject type") {
+		require.Contains(t, page.Body.String(), `<a href="#events">`)
+		page.says("Untick its event types to save.")
+	}
+	form.Set("name", "Archive")
+	form["event"] = form["event"][:1]
+	f.post(t, path, form).leadsTo()
+}
+
 // The snippets are the ones that the root package tests against other
 // implementations.
 func TestSnippetsAreTheTestedOnes(t *testing.T) {

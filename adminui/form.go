@@ -254,8 +254,11 @@ func (f *form) understand(err error, noneTicked bool) bool {
 			}
 		}
 		text := sentence(title, x.Reason)
-		if at == "events" && noneTicked {
+		switch {
+		case at == "events" && noneTicked:
 			text = "Choose at least one event type."
+		case f.Key == "" && (at == "subject_type" || at == "subject_id"): // a change, which has no fields for it
+			at, text = "events", text+" Untick its event types to save. If there are no others, delete the webhook."
 		}
 		if added := (fault{at, text}); !slices.Contains(f.faults, added) { // each subscription has the same subject
 			f.faults = append(f.faults, added)

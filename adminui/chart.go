@@ -117,11 +117,12 @@ func (c *call) chart(id uuid.UUID, r chartRange) (chart, error) {
 	if err != nil {
 		return chart{}, err
 	}
-	return draw(r, first, counters), nil
+	return draw(r, first, counters, c.cfg.AttemptTimeout), nil
 }
 
-// draw makes the charts of a range that begins at first.
-func draw(r chartRange, first time.Time, counters []webhook.Counter) chart {
+// draw makes the charts of a range that begins at first. No attempt takes longer than
+// slowest.
+func draw(r chartRange, first time.Time, counters []webhook.Counter, slowest time.Duration) chart {
 	c := chart{Range: r, Rows: make([]chartRow, r.Bars)}
 	for i := range c.Rows {
 		c.Rows[i].From = first.Add(time.Duration(i) * r.Step)
@@ -145,7 +146,7 @@ func draw(r chartRange, first time.Time, counters []webhook.Counter) chart {
 	}
 	for i := range c.Rows {
 		row := &c.Rows[i]
-		row.P50, row.P95 = percentile(row.latency, 0.50), percentile(row.latency, 0.95)
+		row.P50, row.P95 = percentile(row.latency, 0.50, slowest), percentile(row.latency, 0.95, slowest)
 		c.Slow = c.Slow || row.P95 > webhook.LatencyBounds[len(webhook.LatencyBounds)-1]
 	}
 	c.Outcomes, c.Latency = drawOutcomes(r, c.Rows), drawLatency(r, c.Rows)
@@ -233,13 +234,9 @@ func drawLatency(r chartRange, rows []chartRow) plot {
 	return p
 }
 
-// slowest is taken for the upper end of the last bucket: the time that attempts have
-// by default.
-const slowest = 15 * time.Second
-
 // percentile estimates one from a histogram: as if the times within a bucket were
-// spread evenly.
-func percentile(latency [len(webhook.LatencyBounds) + 1]int, q float64) time.Duration {
+// spread evenly. The last bucket ends at slowest.
+func percentile(latency [len(webhook.LatencyBounds) + 1]int, q float64, slowest time.Duration) time.Duration {
 	total := 0
 	for _, n := range latency {
 		total += n
@@ -249,7 +246,7 @@ func percentile(latency [len(webhook.LatencyBounds) + 1]int, q float64) time.Dur
 	}
 	rank, lower := q*float64(total), time.Duration(0)
 	for i, n := range latency {
-		upper := slowest
+		upper := max(slowest, lower) // attempts may have had more time before
 		if i < len(webhook.LatencyBounds) {
 			upper = webhook.LatencyBounds[i]
 		}
@@ -259,7 +256,7 @@ func percentile(latency [len(webhook.LatencyBounds) + 1]int, q float64) time.Dur
 		rank -= float64(n)
 		lower = upper
 	}
-	return slowest
+	return lower
 }
 
 // niceAbove returns a round number that is not less, whose quarters are round, too.

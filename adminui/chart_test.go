@@ -29,9 +29,19 @@ func TestPercentile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.InDelta(t, c.p50, adminui.Percentile(c.counts, 0.50), float64(time.Microsecond))
-			require.InDelta(t, c.p95, adminui.Percentile(c.counts, 0.95), float64(time.Microsecond))
+			require.InDelta(t, c.p50, adminui.Percentile(c.counts, 0.50, 15*time.Second), float64(time.Microsecond))
+			require.InDelta(t, c.p95, adminui.Percentile(c.counts, 0.95, 15*time.Second), float64(time.Microsecond))
 		})
+	}
+}
+
+// The last bucket ends where attempts do.
+func TestPercentileOfTheSlowest(t *testing.T) {
+	t.Parallel()
+	last := webhook.LatencyBounds[len(webhook.LatencyBounds)-1]
+	for timeout, want := range map[time.Duration]time.Duration{time.Minute: 35 * time.Second, last: last, time.Second: last} {
+		got := adminui.Percentile([len(webhook.LatencyBounds) + 1]int{len(webhook.LatencyBounds): 2}, 0.5, timeout)
+		require.InDelta(t, want, got, float64(time.Microsecond), timeout)
 	}
 }
 

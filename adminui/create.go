@@ -34,6 +34,7 @@ type ahead struct {
 	By      string
 	At      moment
 	Changes []difference
+	Gone    []string // what is ticked, and cannot be any more
 }
 
 // difference is a field as it is now.

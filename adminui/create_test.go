@@ -150,6 +150,18 @@ func TestFaultsStandBesideTheirFields(t *testing.T) {
 	f.post(t, "/new", form).is(http.StatusUnprocessableEntity).says(`"<made_up>" is not an event type`, `"planet" is not a subject type`)
 }
 
+// With none ticked, and only then, the fault of the event types is that there are none.
+func TestTooManyEventTypes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	form := newForm()
+	form["event"] = make([]string, webhook.MaxSubscriptions+1)
+	for i := range form["event"] {
+		form["event"][i] = "message_sent"
+	}
+	f.post(t, "/new", form).is(http.StatusUnprocessableEntity).says("Event types must have at most 100.").saysNot("Choose at least one")
+}
+
 func TestEndpointsAreValidatedAsByDelivery(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -308,6 +320,22 @@ func TestStaleEdit(t *testing.T) {
 	f.post(t, path, mine).is(http.StatusNotFound)
 }
 
+func TestStaleEditOfASubjectThatIsGone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	w := f.create(t, "Archive", func(in *webhook.WebhookInput) {
+		in.Subscriptions = append(in.Subscriptions, webhook.Subscription{Subject: webhook.Subject{Type: webhook.SubjectSpace, ID: spaceID}, EventType: webhook.EventMessageSent})
+	})
+	path := "/" + w.ID.String() + "/edit"
+	f.as(t, asOwner, path, editForm()).leadsTo() // without the space
+	mine := editForm()
+	mine["event"] = append(mine["event"], "space:"+spaceID+":message_sent", "nonsense", "%:%:%")
+	page := f.post(t, path, mine).is(http.StatusConflict)
+	page.says("was ahead of you", "left out of your input: Message Sent (Space "+spaceID+") Save again").saysNot("It is the same as", "nonsense")
+	mine.Set("version", page.field("version"))
+	f.post(t, path, mine).leadsTo()
+}
+
 // An event type that the host no longer offers can only be taken away.
 func TestEventTypesThatAreNoLongerOffered(t *testing.T) {
 	t.Parallel()
@@ -335,6 +363,37 @@ func TestEventTypesThatAreNoLongerOffered(t *testing.T) {
 	form["event"] = form["event"][:1]
 	f.post(t, path, form).leadsTo()
 	require.Len(t, f.webhooks(t)[0].Subscriptions, 1)
+}
+
+// So can those of a subject of a type that the host no longer has.
+func TestSubjectTypesThatAreNoLongerOffered(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	w := f.create(t, "Archive", func(in *webhook.WebhookInput) {
+		in.Subscriptions = append(in.Subscriptions, webhook.Subscription{Subject: webhook.Subject{Type: webhook.SubjectSpace, ID: spaceID}, EventType: webhook.EventMessageSent})
+	})
+	catalog, err := webhook.NewCatalog(
+		[]webhook.SubjectTypeInfo{{Type: webhook.SubjectRoom, Title: "Room"}}, []webhook.EventTypeInfo{{Type: webhook.EventMessageSent, Title: "Message Sent"}},
+	)
+	require.NoError(t, err)
+	m, err := webhook.NewManager(f.store, webhook.ManagerConfig{Catalog: catalog, Clock: f.clock})
+	require.NoError(t, err)
+	panel, err := adminui.New(m, adminui.Config{Actor: signedIn, Clock: f.clock})
+	require.NoError(t, err)
+	f.host = http.StripPrefix(mount, panel)
+	path := "/" + w.ID.String() + "/edit"
+	form := editForm()
+	form["event"] = append(form["event"], "space:"+spaceID+":message_sent")
+	form.Set("name", "") // some other fault, so that the form comes back whatever is made of the subject
+	page := f.post(t, path, form).is(http.StatusUnprocessableEntity)
+	page.saysNot(`href="#subject_type"`, `href="#subject_id"`)
+	if strings.Contains(page.text(), "is not a subject type") {
+		require.Contains(t, page.Body.String(), `<a href="#events">`)
+		page.says("Untick its event types to save.")
+	}
+	form.Set("name", "Archive")
+	form["event"] = form["event"][:1]
+	f.post(t, path, form).leadsTo()
 }
 
 // The snippets are the ones that the root package tests against other

@@ -19,7 +19,7 @@ func curl(url string, cfg Config, d webhook.Delivery) string {
 		`key=$(printf %s "${WEBHOOK_SECRET#whsec_}" | base64 -d | od -An -v -tx1 | tr -d ' \n')`,
 		`hex=$(printf %s "$body" | openssl dgst -sha256 -hmac "$WEBHOOK_SECRET" | sed 's/^.*= *//')`,
 		`std=$(printf %s "` + d.EventID.String() + `.$now.$body" | openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -binary | base64)`,
-		`printf %s "$body" | curl --include --data-binary @- \`,
+		`printf %s "$body" | curl --globoff --include --data-binary @- \`,
 		`  --header 'Content-Type: application/json' \`,
 		`  --header ` + quoted("User-Agent: "+cfg.UserAgent) + ` \`,
 		`  --header 'X-Pivot-Attempt: ` + number + `' \`,

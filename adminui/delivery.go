@@ -42,9 +42,15 @@ type step struct {
 	Response string
 }
 
+// waited is how long after it was due by the schedule an attempt begins if nothing keeps
+// it. Beyond that, the log does not tell why: whether it was held, say.
+const waited = time.Minute
+
 // Late is how long after it was due an attempt began.
 func (s step) Late() string {
 	switch d := s.Started.At.Sub(s.Due.At); {
+	case d > waited:
+		return "after it was held or waited"
 	case d < time.Millisecond:
 		return "at once"
 	case d < time.Second:

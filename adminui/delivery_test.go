@@ -33,7 +33,7 @@ func TestDelivery(t *testing.T) {
 
 	page := f.get(t, path).is(ok)
 	page.says("Message Sent Pending", "to Archive", "Attempt 1 Failed 503", "answered 503 Service Unavailable", "<b>busy</b>",
-		"Due 2026-01-01 12:00:00", "Attempt 2", "due now", "If it fails: attempt 3 after 5 min, then attempt 4 after 30 min, then attempt 5 after 2 h, then attempt 6 after 12 h.",
+		"Due 2026-01-01 12:00:00 by the schedule", "Attempt 2", "due now", "If it fails: attempt 3 after 5 min, then attempt 4 after 30 min, then attempt 5 after 2 h, then attempt 6 after 12 h.",
 		`"text": "Hello, World!"`, "X-Pivot-Attempt 1", "webhook-id "+d.EventID.String(), "User-Agent posthorn-webhook/1", "made from the secret for this attempt; not stored",
 		"There are none.", "Cancel")
 	require.Contains(t, page.Body.String(), `data-live`, "it is not finished")
@@ -56,6 +56,24 @@ func TestDelivery(t *testing.T) {
 	require.Equal(t, to[:len("/deliveries/")+36]+"?said=cancelled", f.post(t, "/deliveries/"+again.ID.String()+"/cancel", nil).leadsTo())
 	f.get(t, "/deliveries/"+again.ID.String()).says("Message Sent Cancelled", "It was never attempted before it was cancelled")
 	f.post(t, "/deliveries/"+again.ID.String()+"/cancel", nil).is(http.StatusConflict).says("there is nothing to cancel")
+}
+
+// When a delivery was released is not in the log, so no time is made up for it.
+func TestAttemptsOfWhatWasHeld(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	w := f.create(t, "Archive")
+	form := editForm()
+	form.Set("status", "inactive")
+	f.post(t, "/"+w.ID.String()+"/edit", form).leadsTo()
+	f.publish(t)
+	f.clock.Advance(50 * time.Hour)
+	form.Set("version", "2")
+	form.Set("status", "active")
+	form.Set("resume", "yes")
+	f.post(t, "/"+w.ID.String()+"/edit", form).leadsTo()
+	f.deliver(t, answers(http.StatusOK, ""))
+	f.get(t, "/deliveries/"+f.newest(t, w.ID).ID.String()).is(ok).says("by the schedule", "Begun 2026-01-03 14:00:00 after it was held or waited").saysNot("later")
 }
 
 func TestErrorsInWords(t *testing.T) {
@@ -81,7 +99,7 @@ func TestRedeliveryThatIsNotPossible(t *testing.T) {
 	later := f.clock.Now().Add(time.Hour)
 	_, err := f.store.Purge(t.Context(), webhook.PurgeParams{Now: later, PayloadsBefore: later, Limit: 100})
 	require.NoError(t, err)
-	f.get(t, path).is(ok).says("The payload is no longer kept").saysNot("curl")
+	f.get(t, path).is(ok).says("The payload is no longer kept").saysNot("curl", "Redeliver<")
 	f.post(t, path+"/redeliver", nil).is(http.StatusConflict).says("as long as its payload is kept")
 
 	f.post(t, "/"+w.ID.String()+"/delete", nil).leadsTo()

@@ -32,16 +32,28 @@ func (c *call) editPage(status int, w webhook.Webhook, f *form, a *ahead) error 
 	return nil
 }
 
-// held says how many of a webhook's deliveries are held, in words: empty if none.
+// heldPages is how many pages are read to count what is held. A store may look at so
+// many deliveries in other states that a page has few or none, and is not the last.
+const heldPages = 10
+
+// held says how many of a webhook's deliveries are held, in words: empty if none, and
+// for an active webhook also if none was found.
 func (c *call) held(w webhook.Webhook) (string, error) {
-	p, err := c.manager.Deliveries(c.r.Context(), c.actor, webhook.DeliveryQuery{
-		WebhookID: w.ID, State: webhook.DeliveryHeld, Limit: webhook.MaxPageSize,
-	})
-	switch n := len(p.Items); {
-	case err != nil:
-		return "", err
-	case p.Next != "":
+	q := webhook.DeliveryQuery{WebhookID: w.ID, State: webhook.DeliveryHeld, Limit: webhook.MaxPageSize}
+	n, more := 0, true
+	for pages := 0; more && pages < heldPages && n < webhook.MaxPageSize; pages++ {
+		p, err := c.manager.Deliveries(c.r.Context(), c.actor, q)
+		if err != nil {
+			return "", err
+		}
+		n += len(p.Items)
+		q.Cursor, more = p.Next, p.Next != ""
+	}
+	switch {
+	case more && n > 0:
 		return number(n) + " deliveries or more are held", nil
+	case more && w.Status != webhook.StatusActive:
+		return "Deliveries may be held", nil
 	case n == 0:
 		return "", nil
 	case n == 1:
@@ -83,7 +95,7 @@ func (c *call) stale(version int64) error {
 	}
 	f := c.readChange(w)
 	f.Version = w.Version
-	a := &ahead{By: w.UpdatedBy, At: moment{w.UpdatedAt, c.now}, Changes: c.differences(f, w)}
+	a := &ahead{By: w.UpdatedBy, At: moment{w.UpdatedAt, c.now}, Changes: c.differences(f, w), Gone: c.gone(f)}
 	if version >= w.Version { // not a version that there was
 		a.By = ""
 	}
@@ -103,6 +115,22 @@ func (c *call) differences(f *form, w webhook.Webhook) (list []difference) {
 	add("Status", stateLabel(f.Status), stateLabel(w.Status))
 	add("Event types", c.subscribed(f.change().Subscriptions), c.subscribed(w.Subscriptions))
 	return list
+}
+
+// gone lists what was ticked in a form and is not in it any more, since somebody has
+// taken its subject away.
+func (c *call) gone(f *form) (titles []string) {
+	for _, value := range c.r.PostForm["event"] {
+		if slices.ContainsFunc(f.Groups, func(g group) bool {
+			return slices.ContainsFunc(g.Choices, func(x choice) bool { return x.Value == value })
+		}) {
+			continue
+		}
+		if s, ok := subscriptionOf(value); ok {
+			titles = append(titles, c.subscribed([]webhook.Subscription{s}))
+		}
+	}
+	return titles
 }
 
 // subscribed lists subscriptions in words.

@@ -77,6 +77,21 @@ func valueOf(s webhook.Subject, t webhook.EventType) string {
 	return url.QueryEscape(string(s.Type)) + ":" + url.QueryEscape(s.ID) + ":" + url.QueryEscape(string(t))
 }
 
+// subscriptionOf is the subscription that valueOf has named.
+func subscriptionOf(value string) (s webhook.Subscription, ok bool) {
+	parts := strings.Split(value, ":")
+	if len(parts) != 3 {
+		return s, false
+	}
+	for i, p := range parts {
+		var err error
+		if parts[i], err = url.QueryUnescape(p); err != nil {
+			return s, false
+		}
+	}
+	return webhook.Subscription{Subject: webhook.Subject{Type: webhook.SubjectType(parts[0]), ID: parts[1]}, EventType: webhook.EventType(parts[2])}, true
+}
+
 // choices returns the boxes of one subject: what the catalog offers, and what the
 // webhook has of it beyond that. ofSubject makes the values, ticked says which are.
 func choices(c *webhook.Catalog, number int, value func(webhook.EventType) string, ticked func(webhook.EventType) bool, extra ...webhook.EventType) []choice {
@@ -239,8 +254,11 @@ func (f *form) understand(err error, noneTicked bool) bool {
 			}
 		}
 		text := sentence(title, x.Reason)
-		if at == "events" && (noneTicked || x.Field == "subscriptions") {
+		switch {
+		case at == "events" && noneTicked:
 			text = "Choose at least one event type."
+		case f.Key == "" && (at == "subject_type" || at == "subject_id"): // a change, which has no fields for it
+			at, text = "events", text+" Untick its event types to save. If there are no others, delete the webhook."
 		}
 		if added := (fault{at, text}); !slices.Contains(f.faults, added) { // each subscription has the same subject
 			f.faults = append(f.faults, added)

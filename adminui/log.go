@@ -39,6 +39,13 @@ func (f filter) Query() string {
 	return ""
 }
 
+// Shared is the part of the filter that attempts and deliveries share, as the query of
+// a URL.
+func (f filter) Shared() string {
+	f.State, f.Class = "", ""
+	return f.Query()
+}
+
 func (f filter) values() url.Values {
 	v := url.Values{}
 	for name, value := range map[string]string{

@@ -101,6 +101,12 @@ func TestLogFilters(t *testing.T) {
 	}
 	f.get(t, base+"/log?class=4&since=2026-01-01T00:00:00").is(ok)
 	require.Contains(t, f.get(t, base+"/log?class=4").Body.String(), `log.ndjson?class=4"`)
+	for _, list := range []string{"/log", "/deliveries"} {
+		page := f.get(t, base+list+"?state=succeeded&event_type=message_sent&since=2026-01-01").is(ok).Body.String()
+		for _, tab := range []string{"log", "deliveries"} { // states differ, the rest is kept
+			require.Contains(t, page, base[1:]+"/"+tab+`?event_type=message_sent&amp;since=2026-01-01"`)
+		}
+	}
 }
 
 func TestLogPages(t *testing.T) {

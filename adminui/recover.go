@@ -59,7 +59,8 @@ func (c *call) recoverPage(status int, d recoverData) error {
 	return nil
 }
 
-// recovery asks since when, and says how many deliveries that would be.
+// recovery asks since when, and says how many deliveries that would be; or what has
+// been done, as the last step of one tells it.
 func (c *call) recovery() error {
 	if err := c.mustChange(); err != nil {
 		return err
@@ -69,6 +70,10 @@ func (c *call) recovery() error {
 		return err
 	}
 	d := recoverData{Webhook: w, Since: c.r.URL.Query().Get("since")}
+	if v := c.r.URL.Query(); v.Get("done") != "" {
+		d.Ended, d.Done = true, recovered(v)
+		return c.recoverPage(http.StatusOK, d)
+	}
 	if d.Held, err = c.held(w); err != nil {
 		return err
 	}
@@ -106,7 +111,8 @@ func becauseInactive(err error) error {
 // recover does a step of a recovery: batches for about a second. The page that
 // answers says how far it is, and goes on by a form that carries all there is to
 // know. So a recovery needs neither a long request nor a process that remembers it,
-// and it may be left and taken up at any time: what is done is not done again.
+// and it may be left and taken up at any time: what is done is not done again. The last
+// step leads to a page that may be reloaded without sending anything again.
 func (c *call) recover() error {
 	if err := c.mustChange(); err != nil {
 		return err
@@ -117,7 +123,7 @@ func (c *call) recover() error {
 	}
 	v := c.r.PostForm
 	d := recoverData{Since: v.Get("since"), Cursor: v.Get("cursor"), Total: count(v.Get("total"))}
-	d.Done = webhook.Recovery{Redelivered: count(v.Get("redelivered")), Released: count(v.Get("released")), Purged: count(v.Get("purged"))}
+	d.Done = recovered(v)
 	since, ok := parseTime(d.Since)
 	if !ok || d.Since == "" {
 		if d.Webhook, err = c.webhook(); err != nil {
@@ -138,7 +144,12 @@ func (c *call) recover() error {
 			break
 		}
 	}
-	d.Running, d.Ended = d.Cursor != "", d.Cursor == ""
+	if d.Cursor == "" {
+		return c.seeOther(id.String() + "/recover?" + url.Values{
+			"done": {"yes"}, "redelivered": {strconv.Itoa(d.Done.Redelivered)}, "released": {strconv.Itoa(d.Done.Released)}, "purged": {strconv.Itoa(d.Done.Purged)},
+		}.Encode())
+	}
+	d.Running = true
 	d.Total = max(d.Total, d.SoFar())
 	d.Webhook, err = c.webhook()
 	if err != nil && !errors.Is(err, webhook.ErrNotFound) { // deleted just now: what is done is done
@@ -147,10 +158,17 @@ func (c *call) recover() error {
 	return c.recoverPage(http.StatusOK, d)
 }
 
-// count reads a number that the form has brought along. It is for show only.
+// recovered reads what has been done so far, which the form or the link has brought
+// along.
+func recovered(v url.Values) webhook.Recovery {
+	return webhook.Recovery{Redelivered: count(v.Get("redelivered")), Released: count(v.Get("released")), Purged: count(v.Get("purged"))}
+}
+
+// count reads a number that the form or the link has brought along. It is for show
+// only; what no recovery has is nothing.
 func count(s string) int {
 	n, err := strconv.Atoi(s)
-	if err != nil || n < 0 {
+	if err != nil || n < 0 || n > 1e9 {
 		return 0
 	}
 	return n

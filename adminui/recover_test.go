@@ -44,10 +44,19 @@ func TestRecover(t *testing.T) {
 	f.get(t, path+"?since=nonsense").is(http.StatusUnprocessableEntity).says("not a time")
 	f.get(t, path+"?since=2030-01-01").is(ok).says("0 deliveries", "There is nothing to recover since then.")
 
-	page = f.post(t, path, newFormOf("since", "2026-01-01T00:00", "total", "5")).is(ok)
-	page.says("Done", "3 failed deliveries are being sent again, 2 held ones are released.")
-	f.post(t, path, newFormOf("since", "2026-01-01T00:00", "total", "5")).is(ok).says("There was nothing to recover.")
+	done := f.post(t, path, newFormOf("since", "2026-01-01T00:00", "total", "5")).leadsTo()
+	f.get(t, done).is(ok).says("Done", "3 failed deliveries are being sent again, 2 held ones are released.")
+	f.get(t, f.post(t, path, newFormOf("since", "2026-01-01T00:00", "total", "5")).leadsTo()).is(ok).says("There was nothing to recover.")
 	f.get(t, path+"?since=2026-01-01T00:00").says("0 deliveries")
+
+	// What is done may have failed again when the page is reloaded.
+	f.exhaust(t, http.StatusInternalServerError, "")
+	before := f.newest(t, w.ID)
+	f.get(t, done).is(ok).says("3 failed deliveries are being sent again")
+	require.Equal(t, before, f.newest(t, w.ID))
+	f.as(t, asViewer, done, nil).is(refused)
+	f.get(t, path+"?done=yes&redelivered=9223372036854775807&released=-1&purged=all").is(ok).says("There was nothing to recover.")
+	f.get(t, f.post(t, path, newFormOf("since", "2030-01-01", "redelivered", "9223372036854775807", "released", "-3")).leadsTo()).says("There was nothing to recover.")
 
 	f.post(t, path, newFormOf("since", "", "total", "5")).is(http.StatusUnprocessableEntity)
 	f.post(t, path, newFormOf("since", "2026-01-01", "cursor", "forged")).is(http.StatusBadRequest)
@@ -92,12 +101,14 @@ func recoverShowsItsProgress(t *testing.T) {
 	form := newFormOf("since", "2026-01-01", "total", "14")
 	var seen []string
 	for {
-		page := f.post(t, path, form).is(ok)
-		done := regexp.MustCompile(`(\d+) of about 14 deliveries so far`).FindStringSubmatch(page.text())
-		if done == nil {
-			page.says("Done", "14 failed deliveries are being sent again")
+		page := f.post(t, path, form)
+		if page.Code == leads {
+			f.get(t, page.leadsTo()).is(ok).says("Done", "14 failed deliveries are being sent again")
 			break
 		}
+		page.is(ok)
+		done := regexp.MustCompile(`(\d+) of about 14 deliveries so far`).FindStringSubmatch(page.text())
+		require.NotNil(t, done)
 		require.Contains(t, page.Body.String(), "data-continue")
 		require.Contains(t, page.Body.String(), `<progress max="14" value="`+done[1]+`"`)
 		page.says("Continue", "You may leave this page")

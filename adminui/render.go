@@ -38,22 +38,29 @@ type page struct {
 // crumb is a page above the one that is shown. URL is from the panel's root.
 type crumb struct{ Title, URL string }
 
-// said are the notices that a redirect may ask for by their key, so that no text
-// from a link is shown.
-var said = map[string]string{
-	"existed":     "This webhook was created already, by the same form. Its secret was shown then, and cannot be shown again.",
-	"saved":       "Saved.",
-	"deleted":     "The webhook is deleted, and nothing is sent to its endpoint any more.",
-	"redelivered": "The event is being sent again, by this new delivery.",
-	"held":        "This new delivery is held, because the webhook is inactive.",
-	"cancelled":   "The delivery is cancelled. An attempt that is in flight ends by itself.",
-	"test":        "The test event is on its way. This page shows what becomes of it.",
+// said are the notices that a redirect to a page may ask for by their key, so that no
+// text from a link is shown, and none where it would make no sense. The script takes
+// the key out of the address, so that reloading the page does not show it again.
+var said = map[string]map[string]string{
+	"list": {
+		"deleted": "The webhook is deleted, and nothing is sent to its endpoint any more.",
+	},
+	"show": {
+		"existed": "This webhook was created already, by the same form. Its secret was shown then, and cannot be shown again.",
+		"saved":   "Saved.",
+	},
+	"delivery": {
+		"redelivered": "The event is being sent again, by this new delivery.",
+		"held":        "This new delivery is held, because the webhook is inactive.",
+		"cancelled":   "The delivery is cancelled. An attempt that is in flight ends by itself.",
+		"test":        "The test event is on its way. This page shows what becomes of it.",
+	},
 }
 
 // ok answers with a page.
 func (c *call) ok(name string, p *page) error {
 	if p.Notice == "" {
-		p.Notice = said[c.r.URL.Query().Get("said")]
+		p.Notice = said[name][c.r.URL.Query().Get("said")]
 	}
 	c.render(http.StatusOK, name, p)
 	return nil

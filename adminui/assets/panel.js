@@ -41,7 +41,15 @@ async function fetchPage(url) {
 
 // Dialogs. A link to a page that asks something shows it in front of this one; if
 // that does not work, the link is followed.
+let opening = false;
+
 async function openDialog(link) {
+  if (opening || document.querySelector("dialog[open]")) return;
+  opening = true;
+  await showDialog(link).finally(() => { opening = false; });
+}
+
+async function showDialog(link) {
   const page = await fetchPage(link.href).catch(() => null);
   const content = page && page.document.querySelector("[data-dialog-content]");
   if (!content) {
@@ -58,6 +66,8 @@ async function openDialog(link) {
     heading.id = "dialog-heading";
     dialog.setAttribute("aria-labelledby", heading.id);
   }
+  const first = content.querySelector("[data-first]");
+  if (first) first.autofocus = true;
   dialog.append(document.adoptNode(content));
   document.body.append(dialog);
   dialog.addEventListener("click", (event) => {
@@ -74,11 +84,30 @@ async function openDialog(link) {
 }
 
 // Looking again: the parts of a page that change are replaced by what the page has
-// there now, unless somebody is reading or using them.
+// there now, unless somebody is reading or using them. What only has the focus, as
+// after a click, gets it back.
 function busy(part) {
   const selection = document.getSelection();
-  return part.contains(document.activeElement) || document.querySelector("dialog[open]") !== null ||
+  return opening || part.contains(document.activeElement) && !document.activeElement.matches(RETURNING) ||
+    part.querySelector(":active") !== null || document.querySelector("dialog[open], form[data-sent]") !== null ||
     (selection && !selection.isCollapsed && part.contains(selection.anchorNode));
+}
+
+const RETURNING = "summary, a[href], button";
+
+// nameOf is what an element is found by in what replaces it: where it leads, what it
+// copies, sends or opens.
+function nameOf(e) {
+  return e.getAttribute("href") || e.dataset.copy || (e.form && e.form.getAttribute("action")) || e.parentElement.id;
+}
+
+// replace puts what there is now in the place of a part.
+function replace(part, now) {
+  const focus = part.contains(document.activeElement) ? document.activeElement : null;
+  part.replaceWith(document.adoptNode(now)); // which is no longer live when there is nothing to wait for
+  if (!focus) return;
+  const again = [...now.querySelectorAll(RETURNING)].find((e) => e.tagName === focus.tagName && nameOf(e) === nameOf(focus));
+  (again || document.getElementById("main")).focus({ preventScroll: true });
 }
 
 async function lookAgain() {
@@ -92,20 +121,16 @@ async function lookAgain() {
     keepOpen(part, now);
     offerCopying(now);
     if (part.innerHTML === now.innerHTML) continue;
-    part.replaceWith(document.adoptNode(now)); // which is no longer live when there is nothing to wait for
+    replace(part, now);
   }
 }
 
 // keepOpen lets what somebody has opened or closed stay so.
 function keepOpen(before, after) {
-  const old = [...before.querySelectorAll("details")];
-  [...after.querySelectorAll("details")].forEach((e, i) => {
-    if (old[i] && summary(old[i]) === summary(e)) e.open = old[i].open;
-  });
-}
-
-function summary(details) {
-  return details.querySelector("summary").textContent;
+  for (const e of after.querySelectorAll("details[id]")) {
+    const old = before.querySelector(`#${CSS.escape(e.id)}`);
+    if (old) e.open = old.open;
+  }
 }
 
 let live = true;
@@ -134,7 +159,10 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// A form is sent once, however often its button is pressed.
+// A form is sent once, however often its button is pressed. It may be sent again when
+// there has been no answer for a while, or somebody has stopped waiting for one.
+const NO_ANSWER = 10000; // milliseconds
+
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method !== "post") return;
@@ -143,6 +171,7 @@ document.addEventListener("submit", (event) => {
     return;
   }
   form.dataset.sent = "yes";
+  setTimeout(() => { delete form.dataset.sent; }, NO_ANSWER);
 });
 addEventListener("pageshow", () => {
   for (const form of document.forms) delete form.dataset.sent;
@@ -161,6 +190,13 @@ if (document.querySelector("[data-live]")) setTimeout(keepLooking, LOOK_AGAIN);
 // it or coming back to it shows the webhook.
 const created = document.querySelector("[data-address]");
 if (created) history.replaceState(null, "", new URL(created.dataset.address, location.href));
+
+// What has just been done is not said again when the page is.
+const address = new URL(location.href);
+if (address.searchParams.has("said")) {
+  address.searchParams.delete("said");
+  history.replaceState(null, "", address);
+}
 
 const focused = document.querySelector("[data-focus]");
 if (focused) focused.focus();

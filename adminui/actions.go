@@ -1,7 +1,6 @@
 package adminui
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -96,9 +95,7 @@ func (c *call) delete() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), deleteTimeout)
-	defer cancel()
-	err = c.manager.Delete(ctx, c.actor, id)
+	err = c.manager.DeleteWithin(c.r.Context(), c.actor, id, deleteTimeout)
 	switch {
 	case errors.Is(err, webhook.ErrStillInFlight):
 		return c.seeOther("deleted/" + id.String())

@@ -33,8 +33,9 @@ func (c *call) editPage(status int, w webhook.Webhook, f *form, a *ahead) error 
 }
 
 // heldPages is how many pages are read to count what is held. A store may look at so
-// many deliveries in other states that a page has few or none, and is not the last.
-const heldPages = 10
+// many deliveries in other states that a page has few or none, and is not the last; on
+// a busy webhook each costs some milliseconds, and its page looks again every few seconds.
+const heldPages = 4
 
 // held says how many of a webhook's deliveries are held, in words: empty if none, and
 // for an active webhook also if none was found.

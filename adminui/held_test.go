@@ -36,12 +36,12 @@ func TestHeldIsCountedBeyondPagesWithoutAny(t *testing.T) {
 		held, sent       int // held ones are older
 		active, inactive string
 	}{
-		"None":       {0, 5, "", "and nothing is sent."},
+		"None":       {0, 3, "", "and nothing is sent."},
 		"NoneSoFar":  {0, 30, "", "Deliveries may be held."},
-		"Few":        {2, 5, "2 deliveries are held", "2 deliveries are held."},
-		"One":        {1, 5, "1 delivery is held", "1 delivery is held."},
+		"Few":        {2, 1, "2 deliveries are held", "2 deliveries are held."},
+		"One":        {1, 2, "1 delivery is held", "1 delivery is held."},
 		"Unknown":    {2, 30, "", "Deliveries may be held."},
-		"SomeOrMore": {20, 5, "5 deliveries or more are held", "5 deliveries or more are held."},
+		"SomeOrMore": {20, 2, "2 deliveries or more are held", "2 deliveries or more are held."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -132,14 +132,14 @@ func (f *fixture) deliver(t testing.TB, answer func(*http.Request) (*http.Respon
 	f.clock.Advance(time.Millisecond)
 }
 
-// exhaust makes every attempt that there is, all failing.
-func (f *fixture) exhaust(t testing.TB, status int, body string) {
+// exhaust makes every attempt that there is, all answered 500.
+func (f *fixture) exhaust(t testing.TB, body string) {
 	t.Helper()
-	f.answer = answers(status, body)
+	f.answer = answers(http.StatusInternalServerError, body)
 	webhooktest.Drain(t, f.dispatcher, f.clock)
 }
 
-// of returns the newest delivery of a webhook.
+// newest returns the newest delivery of a webhook.
 func (f *fixture) newest(t testing.TB, id uuid.UUID) webhook.Delivery {
 	t.Helper()
 	p, err := f.manager.Deliveries(t.Context(), admin, webhook.DeliveryQuery{WebhookID: id, Limit: 1})

@@ -25,7 +25,7 @@ func newScene(t testing.TB) *scene {
 	doomed := f.create(t, "Doomed")
 	w := f.create(t, "Archive")
 	f.publish(t)
-	f.exhaust(t, http.StatusInternalServerError, "the receiver's own words")
+	f.exhaust(t, "the receiver's own words")
 	failed := f.newest(t, w.ID)
 	require.Equal(t, webhook.DeliveryFailed, failed.State)
 	f.publish(t)

@@ -91,7 +91,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(errOut)
 	flags.StringVar(&o.scenario, "scenario", "", "limit, drain, isolate, claim, log, delete, snapshot or soak")
-	flags.StringVar(&o.store, "store", storeMem, "postgres, mariadb, sqlite or mem")
+	flags.StringVar(&o.store, "store", "", "postgres, mariadb, sqlite or mem (default mem for limit, drain and isolate, else postgres)")
 	flags.StringVar(&o.dsn, "dsn", "", "the server, as an administrator; for sqlite a folder (defaults: see README)")
 	flags.StringVar(&o.peer, "peer", peerNone, "river or none; river needs -store postgres")
 	flags.IntVar(&o.organizations, "organizations", 10, "organizations that the webhooks are dealt out to")
@@ -106,6 +106,12 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if o.store == "" {
+		o.store = storePostgres // most scenarios are about what a database does
+		if slices.Contains([]string{"limit", "drain", "isolate"}, o.scenario) {
+			o.store = storeMem
+		}
 	}
 	s := fullSizes()
 	if o.quick {

@@ -27,7 +27,6 @@ const (
 	logFanOut    = 100 // deliveries of an event
 	logPages     = 100 // the last page that is measured
 	logScopes    = 10  // webhooks or organizations that are asked for
-	logRepeats   = 30  // of each page
 	rareType     = webhook.EventType("room_recording_transcript_published")
 	rareStatus   = 503
 	logSentBytes = 2 // of an answer that is kept
@@ -138,7 +137,7 @@ func (b *bench) logPages(ctx context.Context) (r *report, err error) {
 			w := &targets[i*len(targets)/logScopes+i%b.organizations]
 			cursor := ""
 			for page := 1; page <= logPages; page++ {
-				next, got, took, err := timePage(ctx, db.store, q, w, cursor, page == 1 || page == logPages)
+				next, got, took, err := b.timePage(ctx, db.store, q, w, cursor, page == 1 || page == logPages)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", q.name, err)
 				}
@@ -169,7 +168,7 @@ func (b *bench) logPages(ctx context.Context) (r *report, err error) {
 		r.row(q.name, fmt.Sprint(items), ms(first, 0.5), ms(first, 0.99), ms(last, 0.5), ms(last, 0.99))
 	}
 	r.ratio("log_page_ms", worst)
-	if err := logHandlers(ctx, db.store, targets, r); err != nil {
+	if err := b.logHandlers(ctx, db.store, targets, r); err != nil {
 		return nil, err
 	}
 	return r, b.panelPages(ctx, db.store, targets, now, r)
@@ -177,14 +176,14 @@ func (b *bench) logPages(ctx context.Context) (r *report, err error) {
 
 // logActor is the owner of the organization that a request names.
 func logActor(r *http.Request) (webhook.Actor, error) {
-	return webhook.Actor{OrganizationID: r.Header.Get(logOrganization), Role: webhook.RoleOwner}, nil
+	return webhook.Actor{ID: "bench", OrganizationID: r.Header.Get(logOrganization), Role: webhook.RoleOwner}, nil
 }
 
 const logOrganization = "X-Organization"
 
 // logHandlers measures what the handlers that hosts mount need for the first page of
 // a webhook's log.
-func logHandlers(ctx context.Context, s webhook.Store, targets []target, r *report) error {
+func (b *bench) logHandlers(ctx context.Context, s webhook.Store, targets []target, r *report) error {
 	m, err := webhook.NewManager(s, webhook.ManagerConfig{})
 	if err != nil {
 		return err
@@ -194,7 +193,7 @@ func logHandlers(ctx context.Context, s webhook.Store, targets []target, r *repo
 			if err != nil {
 				return err
 			}
-			return logHandler(ctx, s, targets, r, ratio, path, h)
+			return b.logHandler(ctx, s, targets, r, ratio, path, h)
 		}
 	}
 	return errors.Join(
@@ -203,7 +202,7 @@ func logHandlers(ctx context.Context, s webhook.Store, targets []target, r *repo
 }
 
 // logHandler measures one. In its path, {organization} and {webhook} are ids.
-func logHandler(ctx context.Context, s webhook.Store, targets []target, r *report, ratio, path string, h http.Handler) error {
+func (b *bench) logHandler(ctx context.Context, s webhook.Store, targets []target, r *report, ratio, path string, h http.Handler) error {
 	var took []time.Duration
 	items := 0
 	for i := range logScopes {
@@ -218,7 +217,7 @@ func logHandler(ctx context.Context, s webhook.Store, targets []target, r *repor
 		items = max(items, len(page.Items))
 		oldest := page.Items[len(page.Items)-1].DeliveryID.String()
 		at := strings.NewReplacer("{organization}", w.OrganizationID, "{webhook}", w.ID.String()).Replace(path)
-		for range logRepeats {
+		for range b.sizes.logRepeats {
 			req := httptest.NewRequestWithContext(ctx, http.MethodGet, at, http.NoBody)
 			req.Header.Set(logOrganization, w.OrganizationID)
 			answer := httptest.NewRecorder()
@@ -238,8 +237,8 @@ func logHandler(ctx context.Context, s webhook.Store, targets []target, r *repor
 }
 
 // timePage reads a page, several times if it is to be measured.
-func timePage(ctx context.Context, s webhook.Store, q logQuery, w *target, cursor string, measured bool) (next string, items int, took []time.Duration, err error) {
-	for range logRepeats {
+func (b *bench) timePage(ctx context.Context, s webhook.Store, q logQuery, w *target, cursor string, measured bool) (next string, items int, took []time.Duration, err error) {
+	for range b.sizes.logRepeats {
 		began := time.Now()
 		next, items, err = q.page(ctx, s, w, cursor)
 		if took = append(took, time.Since(began)); err != nil || !measured {

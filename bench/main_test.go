@@ -32,7 +32,7 @@ func tinySizes() sizes {
 		rounds: 3, concurrencies: []int{2, 4}, sweepFor: 50 * time.Millisecond, limitFor: 50 * time.Millisecond, warmUp: 50 * time.Millisecond,
 		webhooks: 4, deliveries: 300, peerSweep: 100,
 		isolateRounds: 1, healthy: 4, hanging: []int{1, 2}, perSecond: 100, isolateFor: 300 * time.Millisecond,
-		burst: 40, stragglers: 20 * time.Second, loggedSQLite: 2000,
+		burst: 40, stragglers: 20 * time.Second, loggedSQLite: 2000, logRepeats: 1,
 	}
 }
 

@@ -12,9 +12,6 @@ import (
 	"github.com/posthorn/webhook/adminui"
 )
 
-// organizationHeader says whose people ask for a page.
-const organizationHeader = "Bench-Organization"
-
 // panelPages adds to the scenario log what it takes to answer with pages of the panel,
 // from the request to the last byte of the page, without a network.
 func (b *bench) panelPages(ctx context.Context, s webhook.Store, targets []target, now time.Time, r *report) error {
@@ -22,9 +19,7 @@ func (b *bench) panelPages(ctx context.Context, s webhook.Store, targets []targe
 	if err != nil {
 		return err
 	}
-	panel, err := adminui.New(manager, adminui.Config{Actor: func(r *http.Request) (webhook.Actor, error) {
-		return webhook.Actor{ID: "bench", OrganizationID: r.Header.Get(organizationHeader), Role: webhook.RoleOwner}, nil
-	}})
+	panel, err := adminui.New(manager, adminui.Config{Actor: logActor})
 	if err != nil {
 		return err
 	}
@@ -47,9 +42,9 @@ func (b *bench) panelPages(ctx context.Context, s webhook.Store, targets []targe
 			if path != "/" && path != "/log" {
 				path = fmt.Sprintf(path, w.webhook.ID)
 			}
-			for range logRepeats {
+			for range b.sizes.logRepeats {
 				request := httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil)
-				request.Header.Set(organizationHeader, w.webhook.OrganizationID)
+				request.Header.Set(logOrganization, w.webhook.OrganizationID)
 				answer := httptest.NewRecorder()
 				began := time.Now()
 				panel.ServeHTTP(answer, request)

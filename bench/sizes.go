@@ -21,6 +21,7 @@ type sizes struct {
 
 	logged       int // attempts of the scenario log
 	loggedSQLite int
+	logRepeats   int // of each page
 
 	snapshot int // deliveries of a drain under one snapshot
 
@@ -54,6 +55,7 @@ func fullSizes() sizes {
 		backlog:       500_000,
 		logged:        10_000_000,
 		loggedSQLite:  1_000_000,
+		logRepeats:    30,
 		snapshot:      160_000,
 		pending:       100_000,
 		soakFor:       5 * time.Minute,

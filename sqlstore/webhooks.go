@@ -13,7 +13,7 @@ import (
 
 // resumeAtOnce bounds the held deliveries that go on within the call that
 // resumes them; the others follow by Sweep.
-const resumeAtOnce = 500
+const resumeAtOnce = 100
 
 // hook is a webhook with what its deliveries follow, see delivery.go.
 type hook struct {

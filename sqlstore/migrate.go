@@ -17,7 +17,7 @@ var schema embed.FS
 
 const (
 	defaultPrefix = "posthorn_"
-	schemaVersion = 2
+	schemaVersion = 3
 	checkTimeout  = 10 * time.Second
 )
 

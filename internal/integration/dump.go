@@ -12,7 +12,7 @@ import (
 // Tables are sqlstore's, by their names in a space.
 var Tables = []string{
 	"posthorn_webhooks", "posthorn_subscriptions", "posthorn_events", "posthorn_deliveries", "posthorn_queue",
-	"posthorn_attempts", "posthorn_counters", "posthorn_notices", "posthorn_gate", "posthorn_schema",
+	"posthorn_attempts", "posthorn_counters", "posthorn_notices", "posthorn_settings", "posthorn_gate", "posthorn_schema",
 }
 
 // secretMark begins every secret that webhook.NewSecret makes.

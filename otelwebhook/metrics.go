@@ -23,13 +23,11 @@ var (
 
 // instruments are the metrics of what is done. Those of what waits are in queue.go.
 type instruments struct {
-	attempts metric.Int64Counter
-	active   metric.Int64UpDownCounter
-	duration metric.Float64Histogram
-	lag      metric.Float64Histogram
-
-	events, deliveries metric.Int64Counter
+	active             metric.Int64UpDownCounter
+	duration, lag      metric.Float64Histogram
 	store              metric.Float64Histogram
+	attempts, finished metric.Int64Counter
+	events, deliveries metric.Int64Counter
 	claimed, released  metric.Int64Counter
 	lost, settled      metric.Int64Counter
 	notices, purged    metric.Int64Counter
@@ -53,6 +51,7 @@ func (t *Telemetry) instrument() error {
 	m.attempts = counter("posthorn.attempts", "{attempt}", "Attempts that have ended.")
 	m.duration = histogram("posthorn.attempt.duration", "How long attempts took.", attemptBuckets)
 	m.lag = histogram("posthorn.attempt.lag", "From when attempts were due to when they began.", lagBuckets)
+	m.finished = counter("posthorn.deliveries.finished", "{delivery}", "Deliveries whose last attempt has ended.")
 	m.events = counter("posthorn.publish.events", "{event}", "Events given to the Publisher.")
 	m.deliveries = counter("posthorn.publish.deliveries", "{delivery}", "Deliveries of published events.")
 	m.store = histogram("posthorn.store.duration", "How long calls of the store took.", storeBuckets)
@@ -65,8 +64,60 @@ func (t *Telemetry) instrument() error {
 	var err error
 	m.active, err = t.meter.Int64UpDownCounter("posthorn.attempt.active", metric.WithUnit("{attempt}"),
 		metric.WithDescription("Attempts in flight in this process."))
-	return errors.Join(append(errs, err, t.instrumentQueue())...)
+	if err := errors.Join(append(errs, err, t.instrumentQueue())...); err != nil {
+		return err
+	}
+	t.startAtZero()
+	return nil
 }
+
+// startAtZero gives counters a 0 to begin with. The first lost lease is otherwise the first
+// value of its series, and no increase of anything.
+func (t *Telemetry) startAtZero() {
+	m, ctx := &t.metrics, context.Background()
+	zero := func(c metric.Int64Counter, keys *[4]attribute.Key, values ...string) {
+		c.Add(ctx, 0, t.sets.of(keys, values...).add...)
+	}
+	for _, c := range []metric.Int64Counter{m.deliveries, m.claimed, m.lost, m.settled} {
+		zero(c, noKeys)
+	}
+	m.active.Add(ctx, 0)
+	for _, result := range []string{resultDelivering, resultUnmatched, resultDuplicate, resultRefused} {
+		zero(m.events, resultKeys, result)
+	}
+	for _, reason := range []string{reasonUnopened, reasonUnstarted} {
+		zero(m.released, reasonKeys, reason)
+	}
+	for _, record := range []string{recordPayload, recordAttempt, recordDelivery, recordEvent, recordHeld} {
+		zero(m.purged, recordKeys, record)
+	}
+	for _, state := range []webhook.DeliveryState{webhook.DeliverySucceeded, webhook.DeliveryFailed} {
+		zero(m.finished, stateKeys, string(state))
+	}
+	for _, result := range []string{resultSent, resultFailed, resultUnknown} {
+		zero(m.notices, noticeKeys, string(webhook.NoticeExhausted), result)
+	}
+	if t.eventTypes { // which are not known
+		return
+	}
+	zero(m.attempts, attemptKeys, string(webhook.OutcomeSucceeded))
+	zero(m.attempts, attemptKeys, string(webhook.OutcomeInterrupted), string(webhook.ErrorInterrupted))
+	for _, kind := range []string{
+		"3xx", "4xx", "5xx", string(webhook.ErrorTimeout), string(webhook.ErrorDNS), string(webhook.ErrorConnect), string(webhook.ErrorTLS),
+		string(webhook.ErrorDestination), string(webhook.ErrorProtocol), string(webhook.ErrorInternal),
+	} {
+		zero(m.attempts, attemptKeys, string(webhook.OutcomeFailed), kind)
+	}
+}
+
+// What the attributes of counters say.
+const (
+	resultDelivering, resultUnmatched, resultDuplicate, resultRefused = "delivering", "unmatched", "duplicate", "refused"
+	resultSent, resultFailed, resultUnknown                           = "sent", "failed", "unknown"
+
+	reasonUnopened, reasonUnstarted                                       = "unopened", "unstarted"
+	recordPayload, recordAttempt, recordDelivery, recordEvent, recordHeld = "payload", "attempt", "delivery", "event", "held"
+)
 
 // attributeSets keeps the sets that have been used, as options, so that measuring
 // builds none. There are as many as combinations of values, which are few.
@@ -116,7 +167,9 @@ func (s *attributeSets) of(keys *[4]attribute.Key, values ...string) *options {
 
 // The attributes of the metrics.
 var (
-	attemptKeys  = &[4]attribute.Key{keyOutcome, semconv.ErrorTypeKey, keyState, keyEventType}
+	noKeys       = &[4]attribute.Key{}
+	attemptKeys  = &[4]attribute.Key{keyOutcome, semconv.ErrorTypeKey, keyEventType}
+	stateKeys    = &[4]attribute.Key{keyState}
 	durationKeys = &[4]attribute.Key{keyOutcome, keyEventType}
 	lagKeys      = &[4]attribute.Key{keyEventType}
 	storeKeys    = &[4]attribute.Key{keyOperation, semconv.ErrorTypeKey}
@@ -138,7 +191,10 @@ func (t *Telemetry) measureAttempt(ctx context.Context, d *webhook.AttemptEnded)
 	}
 	m := &t.metrics
 	m.active.Add(ctx, -1)
-	m.attempts.Add(ctx, 1, t.sets.of(attemptKeys, outcome, kind, string(d.State), eventType).add...)
+	m.attempts.Add(ctx, 1, t.sets.of(attemptKeys, outcome, kind, eventType).add...)
+	if d.State != webhook.DeliveryPending {
+		t.add(ctx, m.finished, 1, stateKeys, string(d.State))
+	}
 	m.duration.Record(ctx, a.Duration.Seconds(), t.sets.of(durationKeys, outcome, eventType).record...)
 	m.lag.Record(ctx, max(0, d.Lag.Seconds()), t.sets.of(lagKeys, eventType).record...) // below 0 if clocks differ
 }
@@ -150,7 +206,7 @@ func (t *Telemetry) measureStore(ctx context.Context, operation string, took tim
 
 // published counts what became of events.
 type published struct {
-	stored, unmatched, duplicates, refused, deliveries int
+	delivering, unmatched, duplicates, refused, deliveries int
 }
 
 func countResults(results []webhook.PublishResult) (n published) {
@@ -163,7 +219,7 @@ func countResults(results []webhook.PublishResult) (n published) {
 		case r.Deliveries == 0:
 			n.unmatched++
 		default:
-			n.stored++
+			n.delivering++
 			n.deliveries += r.Deliveries
 		}
 	}
@@ -175,11 +231,11 @@ func (t *Telemetry) measurePublication(ctx context.Context, d *webhook.Publicati
 		result string
 		n      int
 	}{
-		{"delivering", n.stored}, {"unmatched", n.unmatched}, {"duplicate", n.duplicates}, {"refused", n.refused},
+		{resultDelivering, n.delivering}, {resultUnmatched, n.unmatched}, {resultDuplicate, n.duplicates}, {resultRefused, n.refused},
 	} {
 		t.add(ctx, t.metrics.events, r.n, resultKeys, r.result)
 	}
-	t.add(ctx, t.metrics.deliveries, n.deliveries, resultKeys)
+	t.add(ctx, t.metrics.deliveries, n.deliveries, noKeys)
 	t.measureStore(ctx, "publish", d.Duration, d.Err)
 }
 
@@ -193,31 +249,31 @@ func (t *Telemetry) add(ctx context.Context, c metric.Int64Counter, n int, keys 
 // Claimed counts a claim.
 func (t *Telemetry) Claimed(ctx context.Context, d webhook.ClaimCall) {
 	t.measureStore(ctx, "claim", d.Duration, d.Err)
-	t.add(ctx, t.metrics.claimed, d.Claims, resultKeys)
+	t.add(ctx, t.metrics.claimed, d.Claims, noKeys)
 }
 
 // Recorded counts outcomes that were written.
 func (t *Telemetry) Recorded(ctx context.Context, d webhook.RecordCall) {
 	t.measureStore(ctx, "record", d.Duration, d.Err)
-	t.add(ctx, t.metrics.lost, d.Lost, resultKeys)
-	t.add(ctx, t.metrics.released, d.Unopened, reasonKeys, "unopened")
-	t.add(ctx, t.metrics.released, d.Released-d.Unopened, reasonKeys, "unstarted")
+	t.add(ctx, t.metrics.lost, d.Lost, noKeys)
+	t.add(ctx, t.metrics.released, d.Unopened, reasonKeys, reasonUnopened)
+	t.add(ctx, t.metrics.released, d.Released-d.Unopened, reasonKeys, reasonUnstarted)
 }
 
 // Settled counts leases that ran out.
 func (t *Telemetry) Settled(ctx context.Context, d webhook.SettleCall) {
 	t.measureStore(ctx, "settle", d.Duration, d.Err)
-	t.add(ctx, t.metrics.settled, d.Settled, resultKeys)
+	t.add(ctx, t.metrics.settled, d.Settled, noKeys)
 }
 
 // NoticePassedOn counts a call of the Notifier.
 func (t *Telemetry) NoticePassedOn(ctx context.Context, d webhook.NoticeCall) {
-	result := "sent"
+	result := resultSent
 	switch {
 	case errors.Is(d.Err, webhook.ErrOutcomeUnknown):
-		result = "unknown"
+		result = resultUnknown
 	case d.Err != nil:
-		result = "failed"
+		result = resultFailed
 	}
 	t.add(ctx, t.metrics.notices, 1, noticeKeys, string(d.Notice.Kind), result)
 }
@@ -229,8 +285,8 @@ func (t *Telemetry) Purged(ctx context.Context, d webhook.PurgeCall) {
 		record string
 		n      int
 	}{
-		{"payload", d.Result.Payloads}, {"attempt", d.Result.Attempts}, {"delivery", d.Result.Deliveries},
-		{"event", d.Result.Events}, {"held", d.Result.HeldCancelled},
+		{recordPayload, d.Result.Payloads}, {recordAttempt, d.Result.Attempts}, {recordDelivery, d.Result.Deliveries},
+		{recordEvent, d.Result.Events}, {recordHeld, d.Result.HeldCancelled},
 	} {
 		t.add(ctx, t.metrics.purged, r.n, recordKeys, r.record)
 	}

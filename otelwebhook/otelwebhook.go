@@ -119,10 +119,11 @@ const (
 
 // errorType is error.type of a call: a few words, which do not depend on the store.
 func errorType(err error) string {
+	if err == nil {
+		return ""
+	}
 	var faults webhook.ValidationErrors
 	switch {
-	case err == nil:
-		return ""
 	case errors.As(err, &faults):
 		return "validation"
 	case errors.Is(err, webhook.ErrConflict):

@@ -99,20 +99,10 @@ func (t *Telemetry) Published(ctx context.Context, d webhook.Publication) {
 // published the event.
 func (t *Telemetry) AttemptStarted(ctx context.Context, d webhook.AttemptStarted) context.Context {
 	t.metrics.active.Add(ctx, 1)
-	attrs := append(make([]attribute.KeyValue, 0, 16),
-		system, attempting, requestMethod,
-		semconv.MessagingDestinationName(string(d.EventType)), semconv.MessagingMessageID(d.EventID.String()),
-		keyOrganization.String(d.OrganizationID), keyWebhook.String(d.WebhookID.String()),
-		keyDelivery.String(d.DeliveryID.String()), keyAttempt.Int(d.Number),
-	)
-	if d.Number > 1 {
-		attrs = append(attrs, semconv.HTTPRequestResendCount(d.Number-1))
-	}
-	if d.Test {
-		attrs = append(attrs, keyTest.Bool(true))
-	}
-	attrs = appendServer(attrs, d.EndpointURL)
-	opts := append(make([]trace.SpanStartOption, 0, 3), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
+	// These a sampler may look at. The others are worth their making once it has decided.
+	opts := append(make([]trace.SpanStartOption, 0, 3), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		system, attempting, requestMethod, semconv.MessagingDestinationName(string(d.EventType)),
+		keyOrganization.String(d.OrganizationID), keyAttempt.Int(d.Number)))
 	if parent := decode(d.TraceContext); parent.IsValid() {
 		// What the dispatcher runs in, if that is traced at all, did not cause the attempt.
 		if around := trace.SpanContextFromContext(ctx); around.IsValid() {
@@ -120,7 +110,21 @@ func (t *Telemetry) AttemptStarted(ctx context.Context, d webhook.AttemptStarted
 		}
 		ctx = trace.ContextWithRemoteSpanContext(ctx, parent)
 	}
-	return t.begin(ctx, name("attempt", d.EventType), opts...)
+	ctx = t.begin(ctx, name("attempt", d.EventType), opts...)
+	span := begun(ctx)
+	if !span.IsRecording() {
+		return ctx
+	}
+	attrs := append(make([]attribute.KeyValue, 0, 8),
+		semconv.MessagingMessageID(d.EventID.String()), keyWebhook.String(d.WebhookID.String()), keyDelivery.String(d.DeliveryID.String()))
+	if d.Number > 1 {
+		attrs = append(attrs, semconv.HTTPRequestResendCount(d.Number-1))
+	}
+	if d.Test {
+		attrs = append(attrs, keyTest.Bool(true))
+	}
+	span.SetAttributes(appendServer(attrs, d.EndpointURL)...)
+	return ctx
 }
 
 // appendServer adds where a request goes: never the path and the query, which are

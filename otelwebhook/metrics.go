@@ -49,18 +49,18 @@ func (t *Telemetry) instrument() error {
 	}
 	m := &t.metrics
 	m.attempts = counter("posthorn.attempts", "{attempt}", "Attempts that have ended.")
-	m.duration = histogram("posthorn.attempt.duration", "How long attempts took.", attemptBuckets)
-	m.lag = histogram("posthorn.attempt.lag", "From when attempts were due to when they began.", lagBuckets)
-	m.finished = counter("posthorn.deliveries.finished", "{delivery}", "Deliveries whose last attempt has ended.")
+	m.duration = histogram("posthorn.attempt.duration", "How long attempts took, from their start to the last byte kept of the answer.", attemptBuckets)
+	m.lag = histogram("posthorn.attempt.lag", "How long attempts had been due when they began.", lagBuckets)
+	m.finished = counter("posthorn.deliveries.finished", "{delivery}", "Deliveries that an attempt has finished: it succeeded, or was the last one.")
 	m.events = counter("posthorn.publish.events", "{event}", "Events given to the Publisher.")
-	m.deliveries = counter("posthorn.publish.deliveries", "{delivery}", "Deliveries of published events.")
-	m.store = histogram("posthorn.store.duration", "How long calls of the store took.", storeBuckets)
-	m.claimed = counter("posthorn.claims", "{delivery}", "Deliveries claimed from the store; those handed over at publishing are not among them.")
+	m.deliveries = counter("posthorn.publish.deliveries", "{delivery}", "Deliveries that published events have led to.")
+	m.store = histogram("posthorn.store.duration", "How long calls of the store took. A call of Publish counts as one, with all that it waited for.", storeBuckets)
+	m.claimed = counter("posthorn.claims", "{delivery}", "Deliveries claimed from the store. What went to a slot right when it was published is not among them.")
 	m.released = counter("posthorn.releases", "{delivery}", "Claims given back without an attempt.")
-	m.lost = counter("posthorn.leases.lost", "{lease}", "Attempts reported after their lease had been lost.")
-	m.settled = counter("posthorn.leases.settled", "{lease}", "Leases that ran out: their attempts are logged as interrupted.")
+	m.lost = counter("posthorn.leases.lost", "{lease}", "Attempts that were reported after their lease had been lost.")
+	m.settled = counter("posthorn.leases.settled", "{lease}", "Leases that ran out, whose attempts are logged as interrupted.")
 	m.notices = counter("posthorn.notices", "{notice}", "Calls of the Notifier.")
-	m.purged = counter("posthorn.purged", "{record}", "Records that retention has dealt with.")
+	m.purged = counter("posthorn.purged", "{record}", "Records that retention has deleted, and held deliveries that it has cancelled.")
 	var err error
 	m.active, err = t.meter.Int64UpDownCounter("posthorn.attempt.active", metric.WithUnit("{attempt}"),
 		metric.WithDescription("Attempts in flight in this process."))

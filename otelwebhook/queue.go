@@ -48,10 +48,10 @@ func (t *Telemetry) instrumentQueue() error {
 		return o
 	}
 	t.queue.deliveries = number("posthorn.queue.deliveries", "{delivery}", "Open deliveries in the store.")
-	t.queue.age = age("posthorn.queue.age", "How long the oldest delivery that is due has been due; 0 if none is.")
-	t.queue.notices = number("posthorn.queue.notices", "{notice}", "Notices that wait, be it for their time.")
+	t.queue.age = age("posthorn.queue.age", "How long the oldest delivery that is due has been due. 0 if none is.")
+	t.queue.notices = number("posthorn.queue.notices", "{notice}", "Notices that wait for their time or their turn.")
 	t.queue.paused = number("posthorn.queue.paused", "{pause}", "1 if all dispatchers are paused, else 0.")
-	t.queue.purged = age("posthorn.retention.age", "Since retention last had deleted all that was old.")
+	t.queue.purged = age("posthorn.retention.age", "How long ago retention had last deleted all that was old.")
 	return errors.Join(errs...)
 }
 

@@ -71,7 +71,9 @@ func run(ctx context.Context, out io.Writer, addr string) (err error) {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: s.metrics, ReadHeaderTimeout: 5 * time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.metrics)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	_, _ = fmt.Fprintf(out, "the metrics are at http://%s/metrics; Ctrl-C ends it\n", listener.Addr())
 
 	ended := make(chan error, 3)

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -48,6 +49,7 @@ type overview struct {
 	countTo int64
 	top     int
 	due     map[uuid.UUID]*webhook.WebhookBacklog // rows that are due, and not ready yet
+	waited  int                                   // how many these are
 	out     webhook.Overview
 }
 
@@ -100,9 +102,8 @@ func (o *overview) phases(ctx context.Context) (err error) {
 		o.queueBy("by_time")+" where phase = 1 and wake_at <= ? order by wake_at limit ?) q group by q.webhook_id", now, o.countTo)
 	for i := range due {
 		o.due[due[i].WebhookID] = &due[i]
-		o.out.Ready += due[i].Due
+		o.waited += due[i].Due
 	}
-	o.out.Ready = o.bounded(o.out.Ready)
 	return err
 }
 
@@ -120,40 +121,28 @@ func scanBacklog(scan func(...any) error, b *webhook.WebhookBacklog) error {
 	return scan(&b.WebhookID, &b.Due, at{&b.OldestDue})
 }
 
-// backlog finds the webhooks with the most rows that are due. Each is counted up to
-// its share of the bound; those that have more are counted again, and share the
-// bound among themselves.
+// backlog finds the webhooks with the most rows that are due.
 func (o *overview) backlog(ctx context.Context) error {
 	ready, err := query(ctx, o.session, scanFound, scanOf[o.d])
 	if err != nil {
 		return err
 	}
-	var ids []uuid.UUID
-	for _, f := range ready {
-		if f.active && len(ids) < backlogLook {
-			ids = append(ids, f.id)
+	var active, stopped []uuid.UUID
+	for _, f := range ready[:min(len(ready), backlogLook)] {
+		if f.active {
+			active = append(active, f.id)
+		} else {
+			stopped = append(stopped, f.id)
 		}
 	}
-	all := map[uuid.UUID]*webhook.WebhookBacklog{}
-	for upTo, round := int64(0), 0; len(ids) > 0 && round < backlogRounds; round++ {
-		share := max(1, o.countTo/int64(len(ids)))
-		if share <= upTo {
-			break
-		}
-		upTo = share
-		counted, err := o.count(ctx, ids, upTo)
-		if err != nil {
-			return err
-		}
-		ids = ids[:0]
-		for i := range counted {
-			b := &counted[i]
-			all[b.WebhookID] = b
-			if int64(b.Due) >= upTo {
-				ids = append(ids, b.WebhookID)
-			}
-		}
+	all, err := o.count(ctx, active)
+	if err != nil {
+		return err
 	}
+	if err := o.setApart(ctx, stopped, all); err != nil {
+		return err
+	}
+	o.out.Ready = o.bounded(o.out.Ready + o.waited)
 	for id, more := range o.due {
 		b := all[id]
 		if b == nil {
@@ -168,8 +157,61 @@ func (o *overview) backlog(ctx context.Context) error {
 	return o.pick(ctx, all)
 }
 
-// count counts the ready rows of webhooks, those of each no further than upTo.
-func (o *overview) count(ctx context.Context, ids []uuid.UUID, upTo int64) ([]webhook.WebhookBacklog, error) {
+// setApart takes the rows of webhooks that are not active, which have to follow
+// them yet, out of those that are due.
+func (o *overview) setApart(ctx context.Context, stopped []uuid.UUID, active map[uuid.UUID]*webhook.WebhookBacklog) error {
+	if len(stopped) == 0 {
+		return nil
+	}
+	counted, err := o.count(ctx, stopped)
+	if err != nil {
+		return err
+	}
+	deleted, err := query(ctx, o.session, plain[uuid.UUID], "select w.id from {rows x id uuid} join {webhooks} w on {key w.id = x.id} "+
+		"where w.deleted_at is not null", o.d.idRows(stopped))
+	for id, b := range counted {
+		o.out.Ready -= b.Due
+		if !slices.Contains(deleted, id) {
+			o.out.Held = o.bounded(o.out.Held + b.Due)
+		}
+	}
+	sum := 0
+	for _, b := range active {
+		sum += b.Due
+	}
+	o.out.Ready = o.bounded(max(o.out.Ready, sum)) // if they were not counted to the end
+	return err
+}
+
+// count counts the ready rows of webhooks. Each is counted up to its share of the
+// bound; those that have more are counted again, and share the bound among
+// themselves.
+func (o *overview) count(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*webhook.WebhookBacklog, error) {
+	all := map[uuid.UUID]*webhook.WebhookBacklog{}
+	for upTo, round := int64(0), 0; len(ids) > 0 && round < backlogRounds; round++ {
+		share := max(1, o.countTo/int64(len(ids)))
+		if share <= upTo {
+			break
+		}
+		upTo = share
+		counted, err := o.countUpTo(ctx, ids, upTo)
+		if err != nil {
+			return nil, err
+		}
+		ids = nil
+		for i := range counted {
+			b := &counted[i]
+			all[b.WebhookID] = b
+			if int64(b.Due) >= upTo {
+				ids = append(ids, b.WebhookID)
+			}
+		}
+	}
+	return all, nil
+}
+
+// countUpTo counts the ready rows of webhooks, those of each no further than upTo.
+func (o *overview) countUpTo(ctx context.Context, ids []uuid.UUID, upTo int64) ([]webhook.WebhookBacklog, error) {
 	look := min(upTo, oldestLook)
 	if o.d == Postgres {
 		return query(ctx, o.session, scanBacklog, `select x.id, n.n, d.due from {rows x id uuid}
@@ -180,14 +222,23 @@ func (o *overview) count(ctx context.Context, ids []uuid.UUID, upTo int64) ([]we
 			o.d.idRows(ids), upTo, look)
 	}
 	var out []webhook.WebhookBacklog
-	part := `select ? as id, (select count(*) from (select 1 from ` + o.queueBy("ready") + ` where phase = 0 and webhook_id = ? limit ?) q) as n,
-		(select min(due_at) from (select due_at from ` + o.queueBy("ready") + ` where phase = 0 and webhook_id = ? order by delivery_id limit ?) d) as due`
-	for some := range slices.Chunk(ids, unionLimit) {
-		args := make([]any, 0, 5*len(some))
-		for _, id := range some {
-			args = append(args, o.d.id(id), o.d.id(id), upTo, o.d.id(id), look)
+	for some := range slices.Chunk(ids, unionLimit) { // as in pick, there is no LATERAL
+		var parts []string
+		var args []any
+		for i, id := range some {
+			parts = append(parts, fmt.Sprintf(`select %d as i, (select count(*) from (select 1 from %[2]s where phase = 0 and webhook_id = ? limit ?) q) as n,
+				(select min(due_at) from (select due_at from %[2]s where phase = 0 and webhook_id = ? order by delivery_id limit ?) d) as due`,
+				i, o.queueBy("ready")))
+			args = append(args, o.d.id(id), upTo, o.d.id(id), look)
 		}
-		counted, err := query(ctx, o.session, scanBacklog, strings.Repeat(part+" union all ", len(some)-1)+part, args...)
+		counted, err := query(ctx, o.session, func(scan func(...any) error, b *webhook.WebhookBacklog) error {
+			var i int
+			err := scan(&i, &b.Due, at{&b.OldestDue})
+			if err == nil {
+				b.WebhookID = some[i]
+			}
+			return err
+		}, strings.Join(parts, " union all "), args...)
 		if err != nil {
 			return nil, err
 		}

@@ -78,9 +78,7 @@ func wired(store *memstore.Store, logger *slog.Logger) error {
 		return err
 	}
 	// What waits is looked at whenever metrics are collected.
-	registration, err := telemetry.Observe(func(ctx context.Context) (webhook.Overview, error) {
-		return store.Overview(ctx, webhook.OverviewParams{Now: time.Now(), CountTo: 100_000})
-	})
+	registration, err := telemetry.Observe(disp.Stats)
 	if err != nil {
 		return err
 	}
@@ -148,8 +146,8 @@ func everything(t *testing.T, h *host) {
 	h.telemetry.AttemptEnded(ctx, webhook.AttemptEnded{Attempt: webhook.Attempt{
 		Timing: webhook.Timing{DNS: 1, Connect: 1, TLS: 1, FirstByte: 1},
 	}})
-	_, err = h.telemetry.Observe(func(context.Context) (webhook.Overview, error) {
-		return webhook.Overview{LastPurge: time.Now()}, nil
+	_, err = h.telemetry.Observe(func(context.Context) (webhook.Stats, error) {
+		return webhook.Stats{Slots: 1, LastClaim: time.Now(), Overview: webhook.Overview{LastPurge: time.Now()}}, nil
 	})
 	require.NoError(t, err)
 }

@@ -152,9 +152,14 @@ func (h *host) collect(t testing.TB) map[string]float64 {
 	t.Helper()
 	var rm metricdata.ResourceMetrics
 	require.NoError(t, h.metrics.Collect(t.Context(), &rm))
+	require.Len(t, rm.ScopeMetrics, 1)
+	require.Equal(t, "github.com/posthorn/webhook/otelwebhook", rm.ScopeMetrics[0].Scope.Name)
+	return values(rm)
+}
+
+func values(rm metricdata.ResourceMetrics) map[string]float64 {
 	out := map[string]float64{}
 	for _, s := range rm.ScopeMetrics {
-		require.Equal(t, "github.com/posthorn/webhook/otelwebhook", s.Scope.Name)
 		for _, m := range s.Metrics {
 			points(m, func(attrs string, v float64) { out[m.Name+attrs] = v })
 		}

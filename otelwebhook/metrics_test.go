@@ -242,62 +242,88 @@ func TestMetricsOfTheQueue(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	now := time.Now()
-	overview := webhook.Overview{
-		Ready: 5, Waiting: 4, Leased: 3, Held: 2, OldestDue: now.Add(-time.Hour), NoticesWaiting: 6,
-		Paused: true, LastPurge: now.Add(-time.Minute),
+	stats := webhook.Stats{
+		At: now, Slots: 1024, InFlight: 7, Unrecorded: 8, Slow: make([]webhook.WebhookSince, 9), Blocked: make([]webhook.WebhookSince, 10),
+		LastClaim: now.Add(-3 * time.Second),
+		Overview: webhook.Overview{
+			Ready: 5, Waiting: 4, Leased: 3, Held: 2, OldestDue: now.Add(-time.Hour), NoticesWaiting: 6,
+			Paused: true, LastPurge: now.Add(-time.Minute),
+		},
 	}
 	var fault error
-	registration, err := h.telemetry.Observe(func(ctx context.Context) (webhook.Overview, error) { return overview, fault })
+	registration, err := h.telemetry.Observe(func(context.Context) (webhook.Stats, error) { return stats, fault })
 	require.NoError(t, err)
-	queue := func() map[string]float64 {
-		got := h.collect(t)
-		maps.DeleteFunc(got, func(name string, _ float64) bool {
-			return !strings.HasPrefix(name, "posthorn.queue.") && !strings.HasPrefix(name, "posthorn.retention.")
-		})
-		return got
-	}
-	got := queue()
-	require.InDelta(t, 3600, got["posthorn.queue.age"], 60)
-	require.InDelta(t, 60, got["posthorn.retention.age"], 60)
-	delete(got, "posthorn.queue.age")
-	delete(got, "posthorn.retention.age")
-	require.Equal(t, map[string]float64{
+	store := map[string]float64{
 		"posthorn.queue.deliveries{posthorn.queue.state=ready}": 5, "posthorn.queue.deliveries{posthorn.queue.state=waiting}": 4,
 		"posthorn.queue.deliveries{posthorn.queue.state=leased}": 3, "posthorn.queue.deliveries{posthorn.queue.state=held}": 2,
-		"posthorn.queue.notices": 6, "posthorn.queue.paused": 1,
+		"posthorn.queue.age": 3600, "posthorn.queue.notices": 6, "posthorn.queue.paused": 1, "posthorn.retention.age": 60,
+	}
+	dispatcher := map[string]float64{
+		"posthorn.slots.limit": 1024, "posthorn.slots.used": 7, "posthorn.attempt.unrecorded": 8,
+		"posthorn.webhooks.slow": 9, "posthorn.webhooks.blocked": 10, "posthorn.claim.age": 3,
+	}
+	collect := func() (map[string]float64, error) {
+		t.Helper()
+		var rm metricdata.ResourceMetrics
+		err := h.metrics.Collect(t.Context(), &rm)
+		got := values(rm)
+		maps.DeleteFunc(got, func(name string, _ float64) bool {
+			return slices.ContainsFunc([]string{"attempts", "attempt.active", "deliveries", "publish", "claims", "releases", "leases", "notices", "purged", "store"}, func(s string) bool {
+				return strings.HasPrefix(name, "posthorn."+s)
+			})
+		})
+		return got, err
+	}
+	want := maps.Clone(store)
+	maps.Copy(want, dispatcher)
+	got, err := collect()
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+
+	// An error is the host's to hear, and no wrong number. What the dispatcher knows by itself stays.
+	fault = errors.New("the database is away")
+	got, err = collect()
+	require.ErrorIs(t, err, fault)
+	require.Equal(t, dispatcher, got)
+	fault = nil
+
+	// An empty queue is 0, also by a clock that is ahead; and there may be no dispatcher,
+	// no purge yet, and nobody who says what time it is.
+	stats = webhook.Stats{Overview: webhook.Overview{OldestDue: now.Add(time.Hour)}}
+	got, err = collect()
+	require.NoError(t, err)
+	require.Equal(t, map[string]float64{
+		"posthorn.queue.deliveries{posthorn.queue.state=ready}": 0, "posthorn.queue.deliveries{posthorn.queue.state=waiting}": 0,
+		"posthorn.queue.deliveries{posthorn.queue.state=leased}": 0, "posthorn.queue.deliveries{posthorn.queue.state=held}": 0,
+		"posthorn.queue.age": 0, "posthorn.queue.notices": 0, "posthorn.queue.paused": 0,
 	}, got)
 
-	// An empty queue is 0, also if the store's clock is ahead; nothing was ever purged.
-	overview = webhook.Overview{OldestDue: now.Add(time.Hour)}
-	require.Equal(t, []float64{0, 0, 0, 0, 0, 0, 0}, slices.Collect(maps.Values(queue())))
-
-	// An error is the host's to hear, and no wrong number.
-	fault = errors.New("the database is away")
-	var rm metricdata.ResourceMetrics
-	require.ErrorIs(t, h.metrics.Collect(t.Context(), &rm), fault)
-
 	require.NoError(t, registration.Unregister())
-	require.Empty(t, queue())
+	got, err = collect()
+	require.NoError(t, err)
+	require.Empty(t, got)
 	_, err = h.telemetry.Observe(nil)
 	require.Error(t, err)
 }
 
-// The store's own overview fits.
-func TestMetricsOfAStoresQueue(t *testing.T) {
+// A dispatcher's own Stats fit.
+func TestMetricsOfADispatcher(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	_, err := h.telemetry.Observe(func(ctx context.Context) (webhook.Overview, error) {
-		return h.store.Overview(ctx, webhook.OverviewParams{Now: h.clock.Now(), CountTo: 1000})
-	})
+	_, err := h.telemetry.Observe(h.dispatcher.Stats)
 	require.NoError(t, err)
 	h.publish(t.Context(), t)
-	require.InDelta(t, 1, h.collect(t)["posthorn.queue.deliveries{posthorn.queue.state=ready}"], 0)
+	got := h.collect(t)
+	require.InDelta(t, 1, got["posthorn.queue.deliveries{posthorn.queue.state=ready}"], 0)
+	require.NotContains(t, got, "posthorn.claim.age")
 	h.answer = func(*http.Request) (*http.Response, error) { return status(http.StatusNotFound) }
 	_, err = h.dispatcher.RunOnce(t.Context())
 	require.NoError(t, err)
-	got := h.collect(t)
+	got = h.collect(t)
 	require.InDelta(t, 0, got["posthorn.queue.deliveries{posthorn.queue.state=ready}"], 0)
 	require.InDelta(t, 1, got["posthorn.queue.deliveries{posthorn.queue.state=waiting}"], 0)
+	require.Contains(t, got, "posthorn.claim.age")
+	require.Positive(t, got["posthorn.slots.limit"])
 }
 
 // Many goroutines at once, as a dispatcher has them; the race detector looks on.

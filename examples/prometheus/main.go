@@ -146,9 +146,7 @@ func newService(rcv *receiver, log *slog.Logger) (*service, error) {
 	}
 
 	// What waits is looked at whenever Prometheus asks.
-	_, err = telemetry.Observe(func(ctx context.Context) (webhook.Overview, error) {
-		return s.store.Overview(ctx, webhook.OverviewParams{Now: time.Now(), CountTo: 100_000})
-	})
+	_, err = telemetry.Observe(s.dispatcher.Stats)
 	return s, err
 }
 

@@ -41,39 +41,43 @@ func (d *Dispatcher) fly(f *flight) landing {
 	}
 	ctx := d.tracer.AttemptStarted(f.ctx, AttemptStarted{
 		DeliveryID: c.DeliveryID, EventID: c.EventID, WebhookID: c.WebhookID, OrganizationID: c.OrganizationID,
-		EventType: c.EventType, Number: c.Attempt, DueAt: c.DueAt, Test: c.Test,
+		EventType: c.EventType, Number: c.Attempt, DueAt: c.DueAt, EndpointURL: c.EndpointURL,
+		Test: c.Test, TraceContext: c.TraceContext,
 	})
 	a, v := d.attempt(ctx, f)
 	out := &FinishedAttempt{Token: c.Token, Attempt: a, State: DeliverySucceeded}
 	if a.Outcome != OutcomeSucceeded {
 		out.State, out.DueAt = d.cfg.Schedule.After(c.Attempt, d.clock.Now(), c.Test)
 	}
-	d.logAttempt(&a, out, errors.Is(context.Cause(f.ctx), errAborted))
-	d.tracer.AttemptEnded(ctx, AttemptEnded{Attempt: a, State: out.State, DueAt: out.DueAt, Lag: a.StartedAt.Sub(c.DueAt)})
+	ended := AttemptEnded{Attempt: a, State: out.State, DueAt: out.DueAt, Lag: a.StartedAt.Sub(c.DueAt)}
+	d.logAttempt(ctx, &ended, errors.Is(context.Cause(f.ctx), errAborted))
+	d.tracer.AttemptEnded(ctx, ended)
 	return landing{finished: out, verdict: v}
 }
 
-func (d *Dispatcher) logAttempt(a *Attempt, out *FinishedAttempt, aborted bool) {
-	if !d.log.Enabled(context.Background(), slog.LevelInfo) {
+// logAttempt writes the one line of an attempt. Handlers find its span in ctx.
+func (d *Dispatcher) logAttempt(ctx context.Context, ended *AttemptEnded, aborted bool) {
+	if !d.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
+	a := &ended.Attempt
 	attrs := []slog.Attr{
 		slog.String("organization_id", a.OrganizationID), slog.String("webhook_id", a.WebhookID.String()),
 		slog.String("delivery_id", a.DeliveryID.String()), slog.String("event_id", a.EventID.String()),
 		slog.String("event_type", string(a.EventType)), slog.Int("attempt", a.Number),
 		slog.String("outcome", string(a.Outcome)), slog.Int("status_code", a.StatusCode),
-		slog.Duration("duration", a.Duration),
+		slog.Duration("duration", a.Duration), slog.Duration("lag", ended.Lag),
 	}
 	if a.ErrorClass != "" {
 		attrs = append(attrs, slog.String("error_class", string(a.ErrorClass)), slog.String("error", a.Error))
 	}
 	if !aborted { // else it is cancelled
-		attrs = append(attrs, slog.String("next_state", string(out.State)))
-		if !out.DueAt.IsZero() {
-			attrs = append(attrs, slog.Time("next_due_at", out.DueAt))
+		attrs = append(attrs, slog.String("next_state", string(ended.State)))
+		if !ended.DueAt.IsZero() {
+			attrs = append(attrs, slog.Time("next_due_at", ended.DueAt))
 		}
 	}
-	d.log.LogAttrs(context.Background(), slog.LevelInfo, "webhook: attempt", attrs...)
+	d.log.LogAttrs(ctx, slog.LevelInfo, "webhook: attempt", attrs...)
 }
 
 // attempt sends one request and describes what happened. A panic in the

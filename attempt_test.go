@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -327,6 +328,32 @@ func TestAttemptIsOneLineOfTheLog(t *testing.T) {
 	}
 	require.NotContains(t, log.String(), "whsec_")
 	require.NotContains(t, log.String(), "hello")
+}
+
+// docs/telemetry.md has the fields of that line, in their order, and no others.
+func TestTheLogsFieldsAreDocumented(t *testing.T) {
+	t.Parallel()
+	_, rest, found := strings.Cut(readText(t, "docs/telemetry.md"), "\n| field | meaning |\n|---|---|\n")
+	require.True(t, found)
+	var documented []string
+	for line := range strings.Lines(rest) {
+		field, _, isRow := strings.Cut(strings.TrimPrefix(line, "| `"), "` |")
+		if !isRow {
+			break
+		}
+		documented = append(documented, field)
+	}
+	var fields []string
+	log := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		fields = append(fields, a.Key)
+		return a
+	}}))
+	r, _ := steppedRig(t, webhook.DispatcherConfig{Logger: log})
+	r.register(t, rigAdmin, "failing.example", rigRoom, failing)
+	r.publish(t, "acme", rigRoom, 1)
+	_, err := r.dispatcher.RunOnce(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, slices.Concat([]string{slog.TimeKey, slog.LevelKey, slog.MessageKey}, documented), fields)
 }
 
 func TestAttemptReadsRetryAfter(t *testing.T) {

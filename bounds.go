@@ -24,6 +24,7 @@ const (
 	DefaultMaxWebhooks     = 100       // webhooks of one organization, see ManagerConfig.MaxWebhooks
 	DefaultMaxPayloadBytes = 256 << 10 // bytes of a payload, see PublisherConfig.MaxPayloadBytes
 	MaxResponseBytes       = 4 << 10   // bytes kept of a response body
+	MaxTraceContextBytes   = 512       // bytes of what a Tracer wants to be kept with an event
 )
 
 // checkText reports what is wrong with text that people will read: bad UTF-8,

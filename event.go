@@ -60,6 +60,10 @@ type EventRecord struct {
 	Payload        []byte // the request body, the same bytes for every attempt
 	IdempotencyKey string
 	Test           bool // a test event: one attempt, no notice
+
+	// TraceContext is what the Tracer gave for the call that published the event:
+	// printable ASCII, at most MaxTraceContextBytes; empty means none.
+	TraceContext string
 }
 
 // newRecord validates an event, reporting every fault at once, and encodes its

@@ -87,7 +87,7 @@ func (m *Manager) Explain(ctx context.Context, a Actor, q ExplainQuery) (Explana
 	if err != nil {
 		return Explanation{}, err
 	}
-	e.Payload, e.IdempotencyKey = nil, ""
+	e.Payload, e.IdempotencyKey, e.TraceContext = nil, "", ""
 	out := Explanation{Event: e}
 	hooks, err := all(ctx, scope, WebhookQuery{Limit: MaxPageSize}, m.store.Webhooks,
 		func(q *WebhookQuery, next string) { q.Cursor = next })

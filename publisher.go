@@ -126,7 +126,8 @@ func (p *Publisher) publish(
 	ctx context.Context, insert func(context.Context, InsertParams) (InsertResult, error), events []Event,
 ) (results []PublishResult, err error) {
 	began := time.Now()
-	params, results, at := p.prepare(events)
+	ctx, traceContext := p.tracer.PublishStarted(ctx, publishStarted(events))
+	params, results, at := p.prepare(events, traceContext)
 	if len(params.Events) > 0 {
 		var inserted InsertResult
 		inserted, err = insert(ctx, params)
@@ -134,6 +135,24 @@ func (p *Publisher) publish(
 	}
 	p.tracer.Published(ctx, Publication{Results: results, Duration: time.Since(began), Err: err})
 	return results, err
+}
+
+// publishStarted is what a tracer is told before the events are looked at.
+func publishStarted(events []Event) PublishStarted {
+	d := PublishStarted{Events: len(events)}
+	for i := range events {
+		e := &events[i]
+		if i == 0 {
+			d.OrganizationID, d.EventType = e.OrganizationID, e.Type
+		}
+		if e.OrganizationID != d.OrganizationID {
+			d.OrganizationID = ""
+		}
+		if e.Type != d.EventType {
+			d.EventType = ""
+		}
+	}
+	return d
 }
 
 // PublishTx stores an event inside a transaction of the host: it is delivered if
@@ -161,7 +180,7 @@ func (p *Publisher) PublishTx(ctx context.Context, w TxWriter, e Event) (Publish
 
 // prepare validates and encodes events. The results hold the refusals; at says
 // which result each of the remaining events belongs to.
-func (p *Publisher) prepare(events []Event) (params InsertParams, results []PublishResult, at []int) {
+func (p *Publisher) prepare(events []Event, traceContext string) (params InsertParams, results []PublishResult, at []int) {
 	now := storedTime(p.clock.Now())
 	params.Now = now
 	results = make([]PublishResult, len(events))
@@ -171,6 +190,7 @@ func (p *Publisher) prepare(events []Event) (params InsertParams, results []Publ
 			results[i].Err = err
 			continue
 		}
+		rec.TraceContext = traceContext
 		params.Events = append(params.Events, rec)
 		at = append(at, i)
 	}

@@ -49,7 +49,8 @@ import (
 // ([Webhook.Matches]): pending and due at Now if it is active, held if
 // inactive. With Only, that webhook alone gets one, whatever its
 // subscriptions; if it is missing, the event's error is ErrNotFound. An event without deliveries is stored only if it has an
-// idempotency key. Event reads a stored one back. With Lease, rows whose webhook Lease.Take accepts are
+// idempotency key. Event reads a stored one back. TraceContext comes back as it
+// went in, with the event and with each claim of its deliveries. With Lease, rows whose webhook Lease.Take accepts are
 // inserted leased and come back as claims. InsertEventsTx does the same inside
 // the host's transaction, refuses Lease, and neither retries nor spoils the
 // transaction when an event is a duplicate or refused. After an error nothing of
@@ -438,9 +439,10 @@ type Claim struct {
 	DueAt       time.Time // when it became due
 	LeasedUntil time.Time
 
-	EndpointURL string
-	Secret      Secret // zero if it could not be opened: nothing may be sent
-	Payload     []byte
+	EndpointURL  string
+	Secret       Secret // zero if it could not be opened: nothing may be sent
+	Payload      []byte
+	TraceContext string // the event's
 }
 
 // FinishParams are outcomes to write at Now.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,7 +24,14 @@ type Tracer interface {
 	AttemptStarted(ctx context.Context, d AttemptStarted) context.Context
 	AttemptEnded(ctx context.Context, d AttemptEnded)
 
-	Published(ctx context.Context, d Publication)     // a call of Publish, PublishMany or PublishTx has ended
+	// PublishStarted is called when Publish, PublishMany or PublishTx begins; the
+	// store and Published see the values of the context that it returns. The text
+	// is stored with the call's events and comes back in AttemptStarted, be it days
+	// later and in another process: printable ASCII, at most MaxTraceContextBytes.
+	// Any other is dropped, with a line in the log at level Debug.
+	PublishStarted(ctx context.Context, d PublishStarted) (out context.Context, traceContext string)
+	Published(ctx context.Context, d Publication) // the call has ended
+
 	Claimed(ctx context.Context, d ClaimCall)         // deliveries have been claimed, perhaps none
 	Recorded(ctx context.Context, d RecordCall)       // outcomes have been written
 	Settled(ctx context.Context, d SettleCall)        // leases that ran out have been dealt with
@@ -40,7 +48,9 @@ type AttemptStarted struct {
 	EventType      EventType
 	Number         int // from 1
 	DueAt          time.Time
+	EndpointURL    string // may hold secrets in its path and query: not for telemetry as a whole
 	Test           bool
+	TraceContext   string // what PublishStarted gave when the event was published; empty if nothing
 }
 
 // AttemptEnded describes an attempt that has ended.
@@ -49,6 +59,14 @@ type AttemptEnded struct {
 	State   DeliveryState // what follows, unless it was decided otherwise meanwhile
 	DueAt   time.Time     // of the next attempt, if pending
 	Lag     time.Duration // from when it was due to its start
+}
+
+// PublishStarted describes a call that is about to publish events, which have not
+// been validated.
+type PublishStarted struct {
+	Events         int
+	OrganizationID string    // empty if they are not all of one
+	EventType      EventType // empty if they are not all of one
 }
 
 // Publication describes a call that published events.
@@ -105,6 +123,11 @@ func (NopTracer) AttemptStarted(ctx context.Context, _ AttemptStarted) context.C
 
 // AttemptEnded does nothing.
 func (NopTracer) AttemptEnded(context.Context, AttemptEnded) {}
+
+// PublishStarted returns ctx, and nothing to be stored.
+func (NopTracer) PublishStarted(ctx context.Context, _ PublishStarted) (context.Context, string) {
+	return ctx, ""
+}
 
 // Published does nothing.
 func (NopTracer) Published(context.Context, Publication) {}
@@ -165,6 +188,20 @@ func (c tracedContext) Value(key any) any { return c.values.Value(key) }
 func (t safeTracer) AttemptEnded(ctx context.Context, d AttemptEnded) {
 	defer t.contain()
 	t.tracer.AttemptEnded(ctx, d)
+}
+
+func (t safeTracer) PublishStarted(ctx context.Context, d PublishStarted) (out context.Context, traceContext string) {
+	out = ctx
+	defer t.contain()
+	values, traceContext := t.tracer.PublishStarted(ctx, d)
+	if values != nil {
+		out = tracedContext{ctx, values}
+	}
+	if len(traceContext) > MaxTraceContextBytes || strings.ContainsFunc(traceContext, func(r rune) bool { return r < ' ' || r > '~' }) {
+		t.log.Debug("webhook: a trace context is not kept: it must be printable ASCII of limited length", "bytes", len(traceContext), "max", MaxTraceContextBytes)
+		return out, ""
+	}
+	return out, traceContext
 }
 
 func (t safeTracer) Published(ctx context.Context, d Publication) {

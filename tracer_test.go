@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthorn/webhook"
@@ -25,6 +27,7 @@ type recordingTracer struct {
 	ended []webhook.AttemptEnded
 	seen  []any // of the contexts of requests and ends
 	panic bool
+	trace string // what PublishStarted gives to be stored
 }
 
 type spanKey struct{}
@@ -50,7 +53,15 @@ func (r *recordingTracer) AttemptEnded(ctx context.Context, d webhook.AttemptEnd
 	r.told("ended %d %s", d.Attempt.Number, d.State)
 }
 
-func (r *recordingTracer) Published(_ context.Context, d webhook.Publication) {
+func (r *recordingTracer) PublishStarted(ctx context.Context, d webhook.PublishStarted) (context.Context, string) {
+	r.told("publishing %d %s %s", d.Events, d.OrganizationID, d.EventType)
+	return context.WithValue(ctx, spanKey{}, "publishing"), r.trace
+}
+
+func (r *recordingTracer) Published(ctx context.Context, d webhook.Publication) {
+	r.mu.Lock()
+	r.seen = append(r.seen, ctx.Value(spanKey{}))
+	r.mu.Unlock()
 	r.told("published %d %v", len(d.Results), d.Err)
 }
 
@@ -94,11 +105,11 @@ func TestTracerIsToldOfEverything(t *testing.T) {
 	require.NoError(t, err)
 	webhooktest.Drain(t, r.dispatcher, clock)
 	require.Equal(t, []string{
-		"published 1 <nil>", "settled 1", "claimed 1", "started 2", "ended 2 failed",
+		"publishing 1 acme message_sent", "published 1 <nil>", "settled 1", "claimed 1", "started 2", "ended 2 failed",
 		"recorded 1, released 0, lost 0, <nil>", "notice 1 <nil>",
 	}, tr.calls)
 	require.Equal(t, []any{2}, inRequest)
-	require.Equal(t, []any{2}, tr.seen)
+	require.Equal(t, []any{"publishing", 2}, tr.seen)
 	require.Equal(t, 500, tr.ended[0].Attempt.StatusCode)
 	require.Zero(t, tr.ended[0].Lag)
 }
@@ -114,7 +125,124 @@ func TestTracerMayPanic(t *testing.T) {
 	webhooktest.Drain(t, r.dispatcher, clock)
 	require.Equal(t, map[webhook.DeliveryState]int{webhook.DeliveryFailed: 1}, r.states(t, rigAdmin))
 	require.Len(t, r.attempts(t, rigAdmin), 1)
-	require.Equal(t, 6, strings.Count(log.String(), "the Tracer panicked"), "published, claimed, started, ended, recorded, notice")
+	require.Equal(t, 7, strings.Count(log.String(), "the Tracer panicked"), "publishing, published, claimed, started, ended, recorded, notice")
+}
+
+var tracedEvent = webhook.Event{OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: rigRoom, Data: "hello"}
+
+// What the tracer gives at a call of Publish comes back with each attempt, and in
+// no other's.
+func TestTraceContextComesBackWithAttempts(t *testing.T) {
+	t.Parallel()
+	twice, err := webhook.NewSchedule(time.Minute)
+	require.NoError(t, err)
+	tr := contextTracer{attempts: map[uuid.UUID][]string{}}
+	r, clock := steppedRig(t, webhook.DispatcherConfig{Tracer: &tr, Schedule: twice})
+	w := r.register(t, rigAdmin, "failing.example", rigRoom, failing)
+	want := map[uuid.UUID][]string{}
+	for _, name := range []string{"a", "b", ""} {
+		got, err := r.publisher.Publish(context.WithValue(t.Context(), spanKey{}, name), tracedEvent)
+		require.NoError(t, err)
+		want[got.EventID] = []string{name, name}
+	}
+	many, err := r.publisher.PublishMany(context.WithValue(t.Context(), spanKey{}, "c"), []webhook.Event{tracedEvent, tracedEvent})
+	require.NoError(t, err)
+	for _, got := range many {
+		want[got.EventID] = []string{"c", "c"}
+	}
+	tx := r.store.Begin()
+	inTx, err := r.publisher.PublishTx(context.WithValue(t.Context(), spanKey{}, "d"), tx, tracedEvent)
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit())
+	want[inTx.EventID] = []string{"d", "d"}
+	test, err := r.manager.SendTest(t.Context(), rigAdmin, w.ID, webhook.EventMessageSent)
+	require.NoError(t, err)
+	want[test.EventID] = []string{""}
+
+	webhooktest.Drain(t, r.dispatcher, clock)
+	require.Equal(t, want, tr.attempts)
+
+	page, err := r.manager.Deliveries(t.Context(), rigAdmin, webhook.DeliveryQuery{EventID: inTx.EventID})
+	require.NoError(t, err)
+	_, err = r.manager.Redeliver(t.Context(), rigAdmin, page.Items[0].ID)
+	require.NoError(t, err)
+	want[inTx.EventID] = []string{"d", "d", "d", "d"}
+	webhooktest.Drain(t, r.dispatcher, clock)
+	require.Equal(t, want, tr.attempts, "a redelivery's attempts too")
+}
+
+// Calls that share a commit keep each their own.
+func TestTraceContextsOfCallsThatShareACommit(t *testing.T) {
+	t.Parallel()
+	tr := contextTracer{attempts: map[uuid.UUID][]string{}}
+	r, clock := steppedRig(t, webhook.DispatcherConfig{Tracer: &tr})
+	r.register(t, rigAdmin, "healthy.example", rigRoom, healthy)
+	var (
+		mu   sync.Mutex
+		wg   sync.WaitGroup
+		want = map[uuid.UUID][]string{}
+	)
+	for i := range 32 {
+		wg.Go(func() {
+			name := fmt.Sprint("call ", i)
+			got, err := r.publisher.Publish(context.WithValue(t.Context(), spanKey{}, name), tracedEvent)
+			assert.NoError(t, err)
+			mu.Lock()
+			defer mu.Unlock()
+			want[got.EventID] = []string{name}
+		})
+	}
+	wg.Wait()
+	webhooktest.Drain(t, r.dispatcher, clock)
+	require.Equal(t, want, tr.attempts)
+}
+
+// A trace context that no store could keep is no reason not to publish.
+func TestTraceContextHasBounds(t *testing.T) {
+	t.Parallel()
+	for text, kept := range map[string]bool{
+		"":                           true,
+		"00-0af7651916cd43dd8448-01": true,
+		" ~":                         true,
+		strings.Repeat("x", webhook.MaxTraceContextBytes):   true,
+		strings.Repeat("x", webhook.MaxTraceContextBytes+1): false,
+		"a\x00b": false, "a\nb": false, "\x7f": false, "é": false, "\xff": false,
+	} {
+		var log bytes.Buffer
+		tr := contextTracer{attempts: map[uuid.UUID][]string{}}
+		r, clock := steppedRig(t, webhook.DispatcherConfig{
+			Tracer: &tr, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		})
+		r.register(t, rigAdmin, "healthy.example", rigRoom, healthy)
+		got, err := r.publisher.Publish(context.WithValue(t.Context(), spanKey{}, text), tracedEvent)
+		require.NoError(t, err)
+		webhooktest.Drain(t, r.dispatcher, clock)
+		want := ""
+		if kept {
+			want = text
+		}
+		require.Equal(t, []string{want}, tr.attempts[got.EventID], "%q", text)
+		require.Equal(t, !kept, strings.Contains(log.String(), "a trace context is not kept"), "%q", text)
+	}
+}
+
+// contextTracer wants the context's value to be stored, and keeps what comes back.
+type contextTracer struct {
+	webhook.NopTracer
+	mu       sync.Mutex
+	attempts map[uuid.UUID][]string // by event
+}
+
+func (*contextTracer) PublishStarted(ctx context.Context, _ webhook.PublishStarted) (context.Context, string) {
+	name, _ := ctx.Value(spanKey{}).(string)
+	return ctx, name
+}
+
+func (c *contextTracer) AttemptStarted(ctx context.Context, d webhook.AttemptStarted) context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attempts[d.EventID] = append(c.attempts[d.EventID], d.TraceContext)
+	return ctx
 }
 
 // NopTracer has every method, so that embedding it suffices.
@@ -124,8 +252,8 @@ func TestNopTracerDoesNothing(t *testing.T) {
 	for i := range v.NumMethod() {
 		m := v.Method(i)
 		args := []reflect.Value{reflect.ValueOf(t.Context()), reflect.Zero(m.Type().In(1))}
-		for _, out := range m.Call(args) {
-			require.Equal(t, t.Context(), out.Interface())
+		for i, out := range m.Call(args) {
+			require.Equal(t, []any{t.Context(), ""}[i], out.Interface())
 		}
 	}
 }

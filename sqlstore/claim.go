@@ -264,7 +264,7 @@ func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.
 			update {queue} t set phase = 2, wake_at = ?, token = ?, claimed_at = ?, attempts = t.attempts + 1, claimed_url = taken.endpoint_url
 			from taken where {key t.delivery_id = taken.delivery_id})
 		select taken.i, taken.delivery_id, taken.event_id, taken.attempts, taken.due_at, taken.endpoint_url, taken.secret,
-			e.event_type, e.test, e.payload
+			e.event_type, e.test, e.payload, e.trace_context
 		from taken join {events} e on {key e.id = taken.event_id}`,
 		[]any{x, k.now.UnixMicro(), k.now.UnixMicro(), until.UnixMicro(), k.d.id(k.token), k.now.UnixMicro()})
 	found, err := k.q.QueryContext(ctx, text, args...)
@@ -275,8 +275,9 @@ func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.
 	for found.Next() {
 		var due int64
 		var test int
+		var trace sql.NullString
 		c := webhook.Claim{LeasedUntil: until}
-		if err := found.Scan(&i, &c.DeliveryID, &c.EventID, &c.Attempt, &due, &url, &secret, &c.EventType, &test, &c.Payload); err != nil {
+		if err := found.Scan(&i, &c.DeliveryID, &c.EventID, &c.Attempt, &due, &url, &secret, &c.EventType, &test, &c.Payload, &trace); err != nil {
 			return err
 		}
 		if urls[i] == "" {
@@ -285,7 +286,7 @@ func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.
 		l := want[i].lane
 		c.WebhookID, c.OrganizationID, c.EndpointURL, c.Secret = l.id, l.organization, urls[i], secrets[i]
 		c.Attempt++
-		c.Token, c.DueAt, c.Test = tokenOf(k.token, c.DeliveryID), time.UnixMicro(due).UTC(), test == 1
+		c.Token, c.DueAt, c.Test, c.TraceContext = tokenOf(k.token, c.DeliveryID), time.UnixMicro(due).UTC(), test == 1, trace.String
 		k.out.Claims = append(k.out.Claims, c)
 	}
 	return found.Err()
@@ -321,10 +322,11 @@ func (k *claiming) takeStepwise(ctx context.Context, want []allotment, until tim
 		kind         webhook.EventType
 		test         int
 		payload      []byte
+		trace        string
 	}
 	read, err := query(ctx, k.session, func(scan func(...any) error, e *event) error {
-		return scan(&e.id, &e.organization, &e.kind, &e.test, &e.payload)
-	}, "select e.id, e.organization_id, e.event_type, e.test, e.payload from {rows x id uuid} join {events} e on {key e.id = x.id}", events)
+		return scan(&e.id, &e.organization, &e.kind, &e.test, &e.payload, maybe[string]{&e.trace})
+	}, "select e.id, e.organization_id, e.event_type, e.test, e.payload, e.trace_context from {rows x id uuid} join {events} e on {key e.id = x.id}", events)
 	if err != nil {
 		return err
 	}
@@ -341,7 +343,7 @@ func (k *claiming) takeStepwise(ctx context.Context, want []allotment, until tim
 		if r.epoch < h.heldBefore && c.DueAt.Before(h.resumedAt) {
 			c.DueAt = h.resumedAt
 		}
-		c.OrganizationID, c.EventType, c.Test, c.Payload = e.organization, e.kind, e.test == 1, slices.Clone(e.payload)
+		c.OrganizationID, c.EventType, c.Test, c.Payload, c.TraceContext = e.organization, e.kind, e.test == 1, slices.Clone(e.payload), e.trace
 		k.out.Claims = append(k.out.Claims, c)
 	}
 	return nil

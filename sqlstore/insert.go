@@ -338,16 +338,16 @@ func (in *insertion) checkUnmatched(ctx context.Context, c session) error {
 // has inserted in the meantime.
 func (in *insertion) writeEvents(ctx context.Context, c session) error {
 	const columns = `id uuid, organization_id text, event_type text, subject_type text, subject_id text, parents text, attributes text,
-		occurred_at int, k text, test int, inserted_at int, unmatched_at int, payload bytes, token uuid`
+		occurred_at int, k text, test int, inserted_at int, unmatched_at int, payload bytes, token uuid, trace text`
 	x, written := c.d.rows(), 0
 	flush := func() error {
 		if x.n == 0 {
 			return nil
 		}
 		n, err := c.exec(ctx, `{insert} {events} (id, organization_id, event_type, subject_type, subject_id, parents, attributes,
-				occurred_at, idempotency_key, test, inserted_at, unmatched_at, payload_at, payload, insert_token)
+				occurred_at, idempotency_key, test, inserted_at, unmatched_at, payload_at, payload, insert_token, trace_context)
 			select x.id, x.organization_id, x.event_type, x.subject_type, x.subject_id, x.parents, x.attributes,
-				x.occurred_at, x.k, x.test, x.inserted_at, x.unmatched_at, x.inserted_at, x.payload, x.token
+				x.occurred_at, x.k, x.test, x.inserted_at, x.unmatched_at, x.inserted_at, x.payload, x.token, x.trace
 			from {rows x `+columns+`} where true {or ignore}`, x)
 		written += n
 		x = c.d.rows()
@@ -377,7 +377,7 @@ func (in *insertion) writeEvents(ctx context.Context, c session) error {
 		} else {
 			x.null("unmatched_at")
 		}
-		x.bytes("payload", e.Payload).id("token", in.token)
+		x.bytes("payload", e.Payload).id("token", in.token).textOrNull("trace", e.TraceContext)
 		if x.size() > statementBytes {
 			if err := flush(); err != nil {
 				return err
@@ -451,7 +451,7 @@ func (in *insertion) writeDeliveries(ctx context.Context, c session) error {
 				d.claim = &webhook.Claim{
 					DeliveryID: d.id, EventID: e.ID, WebhookID: d.hook.id, OrganizationID: e.OrganizationID,
 					EventType: e.Type, Test: e.Test, Attempt: 1, Token: tokenOf(in.token, d.id), DueAt: in.now,
-					LeasedUntil: stored(in.now.Add(l.For)), EndpointURL: d.hook.url, Payload: slices.Clone(e.Payload),
+					LeasedUntil: stored(in.now.Add(l.For)), EndpointURL: d.hook.url, Payload: slices.Clone(e.Payload), TraceContext: e.TraceContext,
 				}
 				d.claim.Secret = c.openOrLog(d.hook.secret, e.OrganizationID, d.hook.id)
 				in.claims = append(in.claims, *d.claim)

@@ -16,7 +16,7 @@ func (s *Store) Event(ctx context.Context, scope webhook.Scope, id uuid.UUID) (w
 	var e webhook.EventRecord
 	err := s.read(ctx, "read event", func(c session) error {
 		found, ok, err := first(ctx, c, scanEvent, `select e.id, e.organization_id, e.event_type, e.subject_type, e.subject_id, e.parents,
-			e.attributes, e.occurred_at, e.idempotency_key, e.test from {events} e where e.id = ? and e.organization_id = ?`,
+			e.attributes, e.occurred_at, e.idempotency_key, e.test, e.trace_context from {events} e where e.id = ? and e.organization_id = ?`,
 			c.d.id(id), scope.OrganizationID)
 		if err == nil && (!ok || scope == webhook.Scope{}) {
 			return webhook.ErrNotFound
@@ -30,7 +30,8 @@ func (s *Store) Event(ctx context.Context, scope webhook.Scope, id uuid.UUID) (w
 func scanEvent(scan func(...any) error, e *webhook.EventRecord) error {
 	var test int
 	err := scan(&e.ID, &e.OrganizationID, &e.Type, &e.Subject.Type, &e.Subject.ID, fromJSON[[]webhook.Subject]{&e.Parents},
-		fromJSON[map[string]string]{&e.Attributes}, at{&e.OccurredAt}, maybe[string]{&e.IdempotencyKey}, &test)
+		fromJSON[map[string]string]{&e.Attributes}, at{&e.OccurredAt}, maybe[string]{&e.IdempotencyKey}, &test,
+		maybe[string]{&e.TraceContext})
 	e.Test = test == 1
 	return err
 }

@@ -44,6 +44,7 @@ func perWebhookCount(claims []webhook.Claim) map[uuid.UUID]int {
 func aClaimIsAllThatAnAttemptNeeds(f *fixture) {
 	w := f.webhook()
 	e, probe := f.event(wantedBy(w)), f.event(wantedBy(w), asTest)
+	e.TraceContext = traceContext
 	due := f.now
 	f.publish(e)
 	f.insert(webhook.InsertParams{Events: []webhook.EventRecord{probe}, Only: w.ID})
@@ -59,7 +60,7 @@ func aClaimIsAllThatAnAttemptNeeds(f *fixture) {
 		f.Equal(webhook.Claim{
 			DeliveryID: d.ID, EventID: e.ID, WebhookID: w.ID, OrganizationID: acme, EventType: e.Type, Test: e.Test,
 			Attempt: 1, Token: got.Token, DueAt: due, LeasedUntil: f.now.Add(lease),
-			EndpointURL: w.EndpointURL, Secret: f.secrets[w.ID], Payload: e.Payload,
+			EndpointURL: w.EndpointURL, Secret: f.secrets[w.ID], Payload: e.Payload, TraceContext: e.TraceContext,
 		}, got)
 
 		// The attempt is counted, and the delivery stays pending.

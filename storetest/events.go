@@ -191,6 +191,7 @@ func aStoredEventIsReadBack(f *fixture) {
 	}
 	full, bare := f.event(wantedBy(w), about(room, space, hall)), f.event(wantedBy(w))
 	full.Attributes, full.IdempotencyKey = map[string]string{"kind": "chat 😀", "lang": ""}, "once"
+	full.TraceContext = traceContext
 	bare.Parents, bare.Attributes, bare.IdempotencyKey = nil, nil, ""
 	test := f.event(asTest)
 	f.publish(full, bare)
@@ -274,6 +275,7 @@ func manyEventsInOneCall(f *fixture) {
 func leaseTakesWhatTakeAccepts(f *fixture) {
 	w, left := f.webhook(subscribed(messages)), f.webhook(subscribed(messages))
 	es := f.events(3)
+	es[2].TraceContext = traceContext // of one alone
 	f.pass(time.Second)
 	got := f.insert(webhook.InsertParams{Events: es, Lease: &webhook.InsertLease{
 		For:  lease,
@@ -297,7 +299,7 @@ func leaseTakesWhatTakeAccepts(f *fixture) {
 		f.Equal(webhook.Claim{
 			DeliveryID: d.ID, EventID: es[i].ID, WebhookID: w.ID, OrganizationID: acme, EventType: es[i].Type,
 			Attempt: 1, Token: c.Token, DueAt: f.now, LeasedUntil: f.now.Add(lease),
-			EndpointURL: w.EndpointURL, Secret: f.secrets[w.ID], Payload: es[i].Payload,
+			EndpointURL: w.EndpointURL, Secret: f.secrets[w.ID], Payload: es[i].Payload, TraceContext: es[i].TraceContext,
 		}, c)
 		f.Equal(webhook.Delivery{
 			ID: d.ID, EventID: es[i].ID, WebhookID: w.ID, OrganizationID: acme, EventType: es[i].Type, Subject: room,
@@ -375,6 +377,7 @@ func takeIsAskedAboutActiveWebhooks(f *fixture) {
 func s8() []test {
 	return []test{
 		{"AFurtherEventIsADuplicate", aFurtherEventIsADuplicate},
+		{"TheTraceContextIsTheFirstOnes", theTraceContextIsTheFirstOnes},
 		{"TwoInOneCallAreOne", twoInOneCallAreOne},
 		{"ConcurrentInsertsStoreOne", concurrentInsertsStoreOne},
 	}
@@ -417,6 +420,26 @@ func aFurtherEventIsADuplicate(f *fixture) {
 	f.Equal(webhook.InsertedEvent{EventID: foreign.ID, Deliveries: 1}, got[0])
 	f.True(got[1].Duplicate)
 	f.Equal(foreign.ID, got[1].EventID)
+}
+
+// A duplicate changes nothing of the event that is stored, and every attempt gets
+// what that one came with.
+func theTraceContextIsTheFirstOnes(f *fixture) {
+	w := f.webhook(subscribed(messages))
+	first, second, plain := f.event(keyed("key")), f.event(keyed("key")), f.event()
+	first.TraceContext, second.TraceContext = "the first one's", "the second one's"
+	f.True(f.publish(first, second, plain)[1].Duplicate)
+	f.True(f.publish(second)[0].Duplicate)
+	for range 3 {
+		claims := f.claimAll()
+		f.Len(claims, 2)
+		for _, c := range claims {
+			f.Equal(map[uuid.UUID]string{first.ID: "the first one's", plain.ID: ""}[c.EventID], c.TraceContext)
+			f.fail(c)
+		}
+		f.pass(wait)
+	}
+	f.Len(f.deliveries(ours, webhook.DeliveryQuery{WebhookID: w.ID}), 2)
 }
 
 func twoInOneCallAreOne(f *fixture) {

@@ -187,6 +187,16 @@ func ofType(t webhook.EventType) func(*webhook.EventRecord) {
 	return func(e *webhook.EventRecord) { e.Type = t }
 }
 
+// traceContext has all characters that a trace context may have, and is as long as one
+// may be.
+var traceContext = func() string {
+	var b []byte
+	for len(b) < webhook.MaxTraceContextBytes {
+		b = append(b, byte(' '+len(b)%('~'-' '+1)))
+	}
+	return string(b)
+}()
+
 func asTest(e *webhook.EventRecord) { e.Test = true }
 
 // event returns a message in the room, not stored yet.

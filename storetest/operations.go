@@ -119,6 +119,9 @@ func publishSome(c *comparison) {
 		if c.chance(3) && !e.Test {
 			e.IdempotencyKey = fmt.Sprint("key", c.r.IntN(4))
 		}
+		if c.chance(2) {
+			e.TraceContext = fmt.Sprint("context of ", e.ID)
+		}
 		if c.chance(15) && len(c.m.events) > 0 {
 			e.ID = some(c, c.m.events).ID
 		}

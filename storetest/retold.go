@@ -146,6 +146,7 @@ func (m *model) lease(d *modelDelivery, token uuid.UUID) webhook.Claim {
 		DeliveryID: d.ID, EventID: d.EventID, WebhookID: d.WebhookID, OrganizationID: d.OrganizationID,
 		EventType: d.EventType, Test: d.Test, Attempt: d.Attempts, Token: token, DueAt: d.DueAt,
 		LeasedUntil: d.LeasedUntil, EndpointURL: d.webhook.EndpointURL, Secret: d.webhook.secret, Payload: d.event.Payload,
+		TraceContext: d.event.TraceContext,
 	}
 	return *d.claim
 }

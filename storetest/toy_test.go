@@ -29,6 +29,7 @@ const (
 	lostUpdates    = "an update ignores the version"
 	afterDeletion  = "deletion does not stop claims"
 	ignoredKeys    = "an idempotency key is ignored"
+	lostTraces     = "a trace context is forgotten"
 	deafInserts    = "an insert ignores its context"
 	reversedLists  = "the list of deliveries begins with the oldest"
 	earlyClaims    = "a claim that finds nothing takes what is due later"
@@ -128,6 +129,9 @@ func (s *toy) InsertEvents(ctx context.Context, p webhook.InsertParams) (webhook
 	for i := range p.Events {
 		if s.fault == ignoredKeys {
 			p.Events[i].IdempotencyKey = ""
+		}
+		if s.fault == lostTraces {
+			p.Events[i].TraceContext = ""
 		}
 	}
 	if s.fault == deafInserts {
@@ -299,7 +303,11 @@ func TestAFaultFailsTheClausesItBreaks(t *testing.T) {
 			"S7/AFailingEventLeavesItsNeighboursAlone", "S7/AStoredEventIsReadBack", // the key with it
 			"S7/TakeIsAskedAboutActiveWebhooks", // duplicates among others
 			"S7/UnmatchedEventsAreStoredWithAKeyOnly",
-			"S8/AFurtherEventIsADuplicate", "S8/ConcurrentInsertsStoreOne", "S8/TwoInOneCallAreOne",
+			"S8/AFurtherEventIsADuplicate", "S8/ConcurrentInsertsStoreOne", "S8/TheTraceContextIsTheFirstOnes", "S8/TwoInOneCallAreOne",
+		}},
+		{fault: lostTraces, want: []string{
+			"S7/AStoredEventIsReadBack", "S7/LeaseTakesWhatTakeAccepts",
+			"S8/TheTraceContextIsTheFirstOnes", "S9/AClaimIsAllThatAnAttemptNeeds",
 		}},
 		{fault: deafInserts, want: []string{"S3/ACancelledCallWritesNothing"}},
 		{fault: reversedLists, want: []string{

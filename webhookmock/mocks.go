@@ -375,6 +375,45 @@ func (c *MockTracerNoticePassedOnCall) DoAndReturn(f func(context.Context, webho
 	return c
 }
 
+// PublishStarted mocks base method.
+func (m *MockTracer) PublishStarted(ctx context.Context, d webhook.PublishStarted) (context.Context, string) {
+	m.ctrl.T.Helper()
+	ret := m.ctrl.Call(m, "PublishStarted", ctx, d)
+	ret0, _ := ret[0].(context.Context)
+	ret1, _ := ret[1].(string)
+	return ret0, ret1
+}
+
+// PublishStarted indicates an expected call of PublishStarted.
+func (mr *MockTracerMockRecorder) PublishStarted(ctx, d any) *MockTracerPublishStartedCall {
+	mr.mock.ctrl.T.Helper()
+	call := mr.mock.ctrl.RecordCallWithMethodType(mr.mock, "PublishStarted", reflect.TypeOf((*MockTracer)(nil).PublishStarted), ctx, d)
+	return &MockTracerPublishStartedCall{Call: call}
+}
+
+// MockTracerPublishStartedCall wrap *gomock.Call
+type MockTracerPublishStartedCall struct {
+	*gomock.Call
+}
+
+// Return rewrite *gomock.Call.Return
+func (c *MockTracerPublishStartedCall) Return(out context.Context, traceContext string) *MockTracerPublishStartedCall {
+	c.Call = c.Call.Return(out, traceContext)
+	return c
+}
+
+// Do rewrite *gomock.Call.Do
+func (c *MockTracerPublishStartedCall) Do(f func(context.Context, webhook.PublishStarted) (context.Context, string)) *MockTracerPublishStartedCall {
+	c.Call = c.Call.Do(f)
+	return c
+}
+
+// DoAndReturn rewrite *gomock.Call.DoAndReturn
+func (c *MockTracerPublishStartedCall) DoAndReturn(f func(context.Context, webhook.PublishStarted) (context.Context, string)) *MockTracerPublishStartedCall {
+	c.Call = c.Call.DoAndReturn(f)
+	return c
+}
+
 // Published mocks base method.
 func (m *MockTracer) Published(ctx context.Context, d webhook.Publication) {
 	m.ctrl.T.Helper()

@@ -3,6 +3,7 @@ package webhook
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 )
 
@@ -42,6 +43,14 @@ type EventTypeInfo struct {
 	// Sample is the data that a test event carries. Any JSON value; defaults
 	// to an empty object.
 	Sample any
+
+	// Schema describes the data to receivers: a JSON Schema, 2020-12, in one
+	// object. The panel and the API show it; data is not checked against it.
+	// Defaults to none.
+	Schema json.RawMessage
+
+	// DataType is the Go type of the data, if it has one. [DefineEvent] sets it.
+	DataType reflect.Type
 }
 
 // Catalog is the subject types and event types that a host offers. It is
@@ -88,8 +97,8 @@ func DefaultCatalog() *Catalog {
 
 // NewCatalog returns a catalog of these types, in this order. At least one of
 // each is required, names must be snake_case and unique, titles must be
-// present, samples must encode as JSON; every fault is in the
-// [ValidationErrors] that it returns.
+// present, samples must encode as JSON, schemas must be JSON objects; every fault
+// is in the [ValidationErrors] that it returns.
 func NewCatalog(subjects []SubjectTypeInfo, events []EventTypeInfo) (*Catalog, error) {
 	var faults ValidationErrors
 	c := &Catalog{}
@@ -124,6 +133,12 @@ func NewCatalog(subjects []SubjectTypeInfo, events []EventTypeInfo) (*Catalog, e
 			faults.add(field+".sample", err.Error())
 		}
 		e.Sample = json.RawMessage(slices.Clone(sample)) // encodeJSON returns the caller's own raw bytes
+		if e.Schema != nil {
+			if err := checkSchema(e.Schema); err != nil {
+				faults.add(field+".schema", err.Error())
+			}
+			e.Schema = slices.Clone(e.Schema)
+		}
 		c.events = append(c.events, e)
 	}
 	if err := faults.err(); err != nil {
@@ -154,11 +169,12 @@ func (c *Catalog) EventTypes() []EventTypeInfo {
 	return out
 }
 
-// clone keeps callers from changing the bytes of a sample.
+// clone keeps callers from changing the bytes of a sample or a schema.
 func (e EventTypeInfo) clone() EventTypeInfo {
 	if raw, ok := e.Sample.(json.RawMessage); ok {
 		e.Sample = slices.Clone(raw)
 	}
+	e.Schema = slices.Clone(e.Schema)
 	return e
 }
 

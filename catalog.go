@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"time"
+
+	"github.com/google/uuid"
 )
 
 // SubjectType names a kind of entity that events are about: "room". Snake case.
@@ -194,6 +197,28 @@ func (c *Catalog) EventType(t EventType) (EventTypeInfo, bool) {
 		return EventTypeInfo{}, false
 	}
 	return c.events[i].clone(), true
+}
+
+// SamplePayload returns what the body of a request of an event type looks like, with
+// the sample as its data. Id, time and subject are examples; the subject is of the
+// catalog's first subject type.
+func (c *Catalog) SamplePayload(t EventType) (json.RawMessage, bool) {
+	info, ok := c.EventType(t)
+	if !ok {
+		return nil, false
+	}
+	r := EventRecord{
+		ID: uuid.MustParse("019b797c-8e00-7d3a-9f00-5b1c2d3e4f50"), Type: t,
+		Subject:    Subject{c.subjects[0].Type, "3f0c9d1e-8f5b-4c55-9b0e-0f4d2c7a9b11"},
+		OccurredAt: time.Date(2026, time.January, 1, 12, 0, 0, 0, time.UTC),
+	}
+	if id, err := c.subjects[0].ParseID(r.Subject.ID); err != nil {
+		r.Subject.ID = "…" // what ids of this host look like is not known
+	} else {
+		r.Subject.ID = id
+	}
+	sample, _ := info.Sample.(json.RawMessage)
+	return encodePayload(&r, sample), true
 }
 
 func catalogOrDefault(c *Catalog) *Catalog {

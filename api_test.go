@@ -23,7 +23,7 @@ import (
 var updateAPI = flag.Bool("update-api", false, "write testdata/api.txt anew instead of comparing with it")
 
 // apiFolders are the packages whose API is locked. webhookmock is generated from theirs.
-var apiFolders = []string{".", "httpapi", "memstore", "otelwebhook", "smtpnotify", "storetest", "webhooktest"}
+var apiFolders = []string{".", "httpapi", "memstore", "otelwebhook", "smtpnotify", "storetest", "webhookschema", "webhookschema/schematest", "webhooktest"}
 
 const apiFile = "testdata/api.txt"
 

@@ -3,7 +3,11 @@ package webhook
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
+	"time"
+
+	"github.com/google/uuid"
 )
 
 // SubjectType names a kind of entity that events are about: "room". Snake case.
@@ -42,6 +46,14 @@ type EventTypeInfo struct {
 	// Sample is the data that a test event carries. Any JSON value; defaults
 	// to an empty object.
 	Sample any
+
+	// Schema describes the data to receivers: a JSON Schema, 2020-12, in one
+	// object. The panel and the API show it; data is not checked against it.
+	// Defaults to none.
+	Schema json.RawMessage
+
+	// DataType is the Go type of the data, if it has one. [DefineEvent] sets it.
+	DataType reflect.Type
 }
 
 // Catalog is the subject types and event types that a host offers. It is
@@ -88,8 +100,8 @@ func DefaultCatalog() *Catalog {
 
 // NewCatalog returns a catalog of these types, in this order. At least one of
 // each is required, names must be snake_case and unique, titles must be
-// present, samples must encode as JSON; every fault is in the
-// [ValidationErrors] that it returns.
+// present, samples must encode as JSON, schemas must be JSON objects; every fault
+// is in the [ValidationErrors] that it returns.
 func NewCatalog(subjects []SubjectTypeInfo, events []EventTypeInfo) (*Catalog, error) {
 	var faults ValidationErrors
 	c := &Catalog{}
@@ -124,6 +136,12 @@ func NewCatalog(subjects []SubjectTypeInfo, events []EventTypeInfo) (*Catalog, e
 			faults.add(field+".sample", err.Error())
 		}
 		e.Sample = json.RawMessage(slices.Clone(sample)) // encodeJSON returns the caller's own raw bytes
+		if e.Schema != nil {
+			if err := checkSchema(e.Schema); err != nil {
+				faults.add(field+".schema", err.Error())
+			}
+			e.Schema = slices.Clone(e.Schema)
+		}
 		c.events = append(c.events, e)
 	}
 	if err := faults.err(); err != nil {
@@ -154,11 +172,12 @@ func (c *Catalog) EventTypes() []EventTypeInfo {
 	return out
 }
 
-// clone keeps callers from changing the bytes of a sample.
+// clone keeps callers from changing the bytes of a sample or a schema.
 func (e EventTypeInfo) clone() EventTypeInfo {
 	if raw, ok := e.Sample.(json.RawMessage); ok {
 		e.Sample = slices.Clone(raw)
 	}
+	e.Schema = slices.Clone(e.Schema)
 	return e
 }
 
@@ -178,6 +197,28 @@ func (c *Catalog) EventType(t EventType) (EventTypeInfo, bool) {
 		return EventTypeInfo{}, false
 	}
 	return c.events[i].clone(), true
+}
+
+// SamplePayload returns what the body of a request of an event type looks like, with
+// the sample as its data. Id, time and subject are examples; the subject is of the
+// catalog's first subject type.
+func (c *Catalog) SamplePayload(t EventType) (json.RawMessage, bool) {
+	info, ok := c.EventType(t)
+	if !ok {
+		return nil, false
+	}
+	r := EventRecord{
+		ID: uuid.MustParse("019b797c-8e00-7d3a-9f00-5b1c2d3e4f50"), Type: t,
+		Subject:    Subject{c.subjects[0].Type, "3f0c9d1e-8f5b-4c55-9b0e-0f4d2c7a9b11"},
+		OccurredAt: time.Date(2026, time.January, 1, 12, 0, 0, 0, time.UTC),
+	}
+	if id, err := c.subjects[0].ParseID(r.Subject.ID); err != nil {
+		r.Subject.ID = "…" // what ids of this host look like is not known
+	} else {
+		r.Subject.ID = id
+	}
+	sample, _ := info.Sample.(json.RawMessage)
+	return encodePayload(&r, sample), true
 }
 
 func catalogOrDefault(c *Catalog) *Catalog {

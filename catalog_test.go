@@ -109,6 +109,30 @@ func TestCatalogIsImmutable(t *testing.T) {
 	require.Equal(t, []webhook.EventTypeInfo{{Type: "order_paid", Title: "Order Paid", Sample: json.RawMessage(`{"a":1}`)}}, c.EventTypes())
 }
 
+func TestSamplePayload(t *testing.T) {
+	t.Parallel()
+	got, ok := webhook.DefaultCatalog().SamplePayload(webhook.EventRoomRecordingTranscriptPublished)
+	require.True(t, ok)
+	require.Equal(t, `{"id":"019b797c-8e00-7d3a-9f00-5b1c2d3e4f50","event_type":"room_recording_transcript_published",`+
+		`"subject":{"type":"room","id":"3f0c9d1e-8f5b-4c55-9b0e-0f4d2c7a9b11"},"timestamp":"2026-01-01T12:00:00Z",`+
+		`"data":{"language":"en","recording_id":"16fd2706-8baf-433b-82eb-8c7fada847da","transcript_url":"https://example.com/transcripts/16fd2706"}}`, string(got))
+
+	_, ok = webhook.DefaultCatalog().SamplePayload("order_paid")
+	require.False(t, ok)
+
+	// Ids that are no UUIDs are not made up.
+	c, err := catalogOf(func(s *webhook.SubjectTypeInfo, _ *webhook.EventTypeInfo) {
+		s.ParseID = func(string) (string, error) { return "", errors.New("must be a number") }
+	})
+	require.NoError(t, err)
+	got, ok = c.SamplePayload("order_paid")
+	require.True(t, ok)
+	p, err := webhook.ParsePayload(got)
+	require.NoError(t, err)
+	require.Equal(t, webhook.Subject{Type: "order", ID: "…"}, p.Subject)
+	require.Equal(t, `{}`, string(p.Data))
+}
+
 func TestCatalogRefuses(t *testing.T) {
 	t.Parallel()
 	type edit = func(*webhook.SubjectTypeInfo, *webhook.EventTypeInfo)

@@ -34,7 +34,7 @@ func TestDelivery(t *testing.T) {
 	page := f.get(t, path).is(ok)
 	page.says("Message Sent Pending", "to Archive", "Attempt 1 Failed 503", "answered 503 Service Unavailable", "<b>busy</b>",
 		"Due 2026-01-01 12:00:00 by the schedule", "Attempt 2", "due now", "If it fails: attempt 3 after 5 min, then attempt 4 after 30 min, then attempt 5 after 2 h, then attempt 6 after 12 h.",
-		`"text": "Hello, World!"`, "X-Pivot-Attempt 1", "webhook-id "+d.EventID.String(), "User-Agent posthorn-webhook/1", "made from the secret for this attempt; not stored",
+		`"text": "Tea at five?"`, "X-Pivot-Attempt 1", "webhook-id "+d.EventID.String(), "User-Agent posthorn-webhook/1", "made from the secret for this attempt; not stored",
 		"There are none.", "Cancel")
 	require.Contains(t, page.Body.String(), `data-live`, "it is not finished")
 
@@ -45,7 +45,7 @@ func TestDelivery(t *testing.T) {
 
 	viewer := f.as(t, asViewer, path, nil).is(ok)
 	viewer.says("Message Sent Succeeded", "Attempt 2 Succeeded 200", "answered 503 Service Unavailable", "X-Pivot-Attempt 1").
-		saysNot("Hello, World!", "busy", "curl", "Redeliver")
+		saysNot("Tea at five?", "busy", "curl", "Redeliver")
 
 	// Sent again, the two know each other.
 	to := f.post(t, path+"/redeliver", nil).leadsTo()

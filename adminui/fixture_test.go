@@ -117,7 +117,7 @@ func (f *fixture) create(t testing.TB, name string, edits ...func(*webhook.Webho
 func (f *fixture) publish(t testing.TB) {
 	t.Helper()
 	_, err := f.publisher.Publish(t.Context(), webhook.Event{
-		OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: room, Data: map[string]string{"text": "Hello, World!"},
+		OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: room, Data: map[string]string{"text": "Tea at five?"},
 	})
 	require.NoError(t, err)
 	f.clock.Advance(time.Millisecond)

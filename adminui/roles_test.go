@@ -65,6 +65,7 @@ var routes = []struct {
 	{"GET", "/log?since=nonsense", nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, ok}},
 	{"GET", "/log.ndjson", nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, ok}},
 	{"GET", "/deliveries", nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, ok}},
+	{"GET", "/event-types", nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, ok}},
 	{"GET", "/troubleshooting", nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, ok}},
 	{"GET", "/new", nil, [8]int{ok, ok, refused, refused, refused, refused, unknown, ok}},
 	{"POST", "/new", newForm(), [8]int{made, made, refused, refused, refused, refused, unknown, made}},
@@ -157,7 +158,7 @@ func TestRolesAndRoutes(t *testing.T) {
 					got.saysNot("Archive<", "archive.example.com", roomID, "own words", "whsec_")
 				}
 				if who != asOwner && who != asAdmin {
-					got.saysNot("receiver's own words", "receiver&#39;s own words", "Hello, World!")
+					got.saysNot("receiver's own words", "receiver&#39;s own words", "Tea at five?")
 				}
 			})
 		}

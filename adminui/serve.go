@@ -43,6 +43,7 @@ func (p *panel) route() {
 		"/deliveries/{id}/redeliver": {get: (*call).toDelivery, post: (*call).redeliver},
 		"/deliveries/{id}/cancel":    {get: (*call).toDelivery, post: (*call).cancel},
 		"/deleted/{id}":              {get: (*call).deleted},
+		"/event-types":               {get: (*call).catalogPage},
 		"/troubleshooting":           {get: (*call).troubleshooting},
 	} {
 		p.general.Handle(pattern, p.page(r.get, r.post))

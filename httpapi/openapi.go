@@ -1,10 +1,13 @@
 package httpapi
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +37,9 @@ func (a *api) openAPI(c *call) (*answer, error) {
 // part of the document.
 type schema map[string]any
 
-func reference(name string) schema { return schema{"$ref": "#/components/schemas/" + name} }
+const componentsPath = "#/components/schemas/"
+
+func reference(name string) schema { return schema{"$ref": componentsPath + name} }
 
 // bodies are the schemas of what is sent and answered, by their names in the document.
 var bodies = map[string]reflect.Type{
@@ -131,11 +136,81 @@ func document(n *names) schema {
 		"servers":  []schema{{"url": server}},
 		"security": []schema{{"bearer": []string{}}},
 		"paths":    paths,
+		"webhooks": webhooks(n.catalog, schemas),
 		"components": schema{
 			"schemas":         schemas,
 			"securitySchemes": schema{"bearer": schema{"type": "http", "scheme": "bearer", "description": "Or what else this service authenticates with."}},
 		},
 	}
+}
+
+// webhooks describes what endpoints get, by the names of event types, and adds the
+// schemas of their payloads.
+func webhooks(c *webhook.Catalog, schemas schema) schema {
+	text := schema{"type": "string"}
+	header := func(name, about string) schema {
+		return schema{"name": name, "in": "header", "required": true, "description": about, "schema": text}
+	}
+	out := schema{}
+	for _, e := range c.EventTypes() {
+		name := "Payload." + string(e.Type)
+		schemas[name] = schema{
+			"type": "object", "required": []string{"id", "event_type", "subject", "timestamp", "data"},
+			"properties": schema{
+				"id":         schema{"type": "string", "format": "uuid", "description": "The event's, the same on every attempt."},
+				"event_type": schema{"const": e.Type},
+				"subject": schema{
+					"type": "object", "required": []string{"type", "id"}, "properties": schema{"type": text, "id": text},
+				},
+				"timestamp": schema{"type": "string", "format": "date-time"},
+				"test":      schema{"const": true, "description": "Only in test events, whose data is a sample."},
+				"data":      dataSchema(&e, schemas),
+			},
+		}
+		sample, _ := c.SamplePayload(e.Type)
+		out[string(e.Type)] = schema{"post": schema{
+			"operationId": "webhook." + string(e.Type), "summary": e.Title, "description": e.Description,
+			"security": []schema{},
+			"parameters": []schema{
+				header("webhook-id", "The event's id. Skip one that came before."),
+				header("webhook-timestamp", "When the attempt was signed, in seconds since 1970."),
+				header("webhook-signature", "As Standard Webhooks has it. There is a signature of the body alone, too."),
+			},
+			"requestBody": schema{"required": true, "content": schema{"application/json": schema{"schema": reference(name), "example": sample}}},
+			"responses":   schema{"2XX": schema{"description": "The event has arrived. Anything else, or nothing in time, and it is sent again by the schedule."}},
+		}}
+	}
+	return out
+}
+
+var componentName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
+
+// dataSchema adds the schema of an event type's data to the others, and its $defs
+// beside it, because tools for OpenAPI look for schemas nowhere else.
+func dataSchema(e *webhook.EventTypeInfo, schemas schema) schema {
+	if e.Schema == nil {
+		return schema{} // anything
+	}
+	name := "Data." + string(e.Type)
+	at := componentsPath + name
+	text := e.SchemaAt(at)
+	moved := bytes.ReplaceAll(text, []byte(`"$ref":"`+at+`/$defs/`), []byte(`"$ref":"`+at+`.`))
+	var data, defs map[string]json.RawMessage
+	if json.Unmarshal(moved, &data) != nil || data["$defs"] != nil && json.Unmarshal(data["$defs"], &defs) != nil {
+		return schema{} // it is no schema
+	}
+	for def := range defs {
+		if !componentName.MatchString(def) {
+			schemas[name] = text // with its $defs where they are
+			return reference(name)
+		}
+	}
+	for def, s := range defs {
+		schemas[name+"."+def] = s
+	}
+	delete(data, "$defs")
+	schemas[name] = data
+	return reference(name)
 }
 
 // open is an enum that answers may have retired values of.
@@ -252,6 +327,8 @@ func valueSchema(t reflect.Type) schema {
 	switch {
 	case t == reflect.TypeFor[time.Time](), t == reflect.TypeFor[instant]():
 		return schema{"type": "string", "format": "date-time"}
+	case t == reflect.TypeFor[json.RawMessage](): // a JSON Schema
+		return schema{"type": "object"}
 	case t == reflect.TypeFor[uuid.UUID]():
 		return schema{"type": "string", "format": "uuid"}
 	case parts[t] != "":

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"net/http"
 
 	"github.com/posthorn/webhook"
@@ -101,7 +102,7 @@ var operations = []operation{
 		answers: []reply{{http.StatusNoContent, "", "Cancelled."}}, conflict: "The delivery is finished.", serve: (*api).cancel,
 	},
 	{
-		method: http.MethodGet, path: organizationPath + "/event-types", id: "listEventTypes", summary: "What webhooks can be subscribed to.",
+		method: http.MethodGet, path: organizationPath + "/event-types", id: "listEventTypes", summary: "What webhooks can be subscribed to, with a sample of the data and, where there is one, its JSON Schema.",
 		answers: []reply{{http.StatusOK, "EventTypesResponse", "Subject types and event types."}}, serve: (*api).eventTypes,
 	},
 	{
@@ -117,10 +118,11 @@ type (
 		Description string `json:"description"`
 	}
 	eventTypeInfo struct {
-		Name        string `json:"name" enum:"SubscriptionType"`
-		Title       string `json:"title"`
-		Description string `json:"description"`
-		Sample      any    `json:"sample"`
+		Name        string          `json:"name" enum:"SubscriptionType"`
+		Title       string          `json:"title"`
+		Description string          `json:"description"`
+		Sample      any             `json:"sample"`
+		Schema      json.RawMessage `json:"schema,omitempty"` // of the data
 	}
 	eventTypesAnswer struct {
 		SubjectTypes []subjectTypeInfo `json:"subject_types"`
@@ -144,7 +146,7 @@ func (a *api) eventTypes(c *call) (*answer, error) {
 			return subjectTypeInfo{nameOf(subjectTypePrefix, s.Type), s.Title, s.Description}
 		}),
 		EventTypes: mapped(a.names.catalog.EventTypes(), func(e *webhook.EventTypeInfo) eventTypeInfo {
-			return eventTypeInfo{nameOf(subscriptionPrefix, e.Type), e.Title, e.Description, e.Sample}
+			return eventTypeInfo{nameOf(subscriptionPrefix, e.Type), e.Title, e.Description, e.Sample, e.Schema}
 		}),
 	}}, nil
 }

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -456,14 +457,15 @@ func TestEventTypesHaveTheNamesOfTheHostsCatalog(t *testing.T) {
 			}
 			return id, nil
 		}}},
-		[]webhook.EventTypeInfo{{Type: "order_placed2", Title: "Order", Description: "An order & more.", Sample: map[string]int{"n": 1}}})
+		[]webhook.EventTypeInfo{{Type: "order_placed2", Title: "Order", Description: "An order & more.", Sample: map[string]int{"n": 1}, Schema: json.RawMessage(` {"type": "object"} `)}})
 	require.NoError(t, err)
 	h := newHost(t, func(m *webhook.ManagerConfig, _ *httpapi.Config) { m.Catalog = catalog })
 
 	got := h.call(t, viewer, http.MethodGet, acme+"/event-types", "")
 	require.JSONEq(t, `{
 		"subject_types": [{"name": "WEBHOOK_SUBJECT_TYPE_BRANCH_OFFICE", "title": "Branch", "description": ""}],
-		"event_types": [{"name": "WEBHOOK_SUBSCRIPTION_TYPE_ORDER_PLACED2", "title": "Order", "description": "An order & more.", "sample": {"n": 1}}]
+		"event_types": [{"name": "WEBHOOK_SUBSCRIPTION_TYPE_ORDER_PLACED2", "title": "Order", "description": "An order & more.",
+			"sample": {"n": 1}, "schema": {"type": "object"}}]
 	}`, got.Body.String())
 
 	subscription := func(id string) func(map[string]any) {

@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"encoding/json"
 	"io"
 	"math/rand"
 	"net/http"
@@ -52,6 +53,18 @@ func (p *pastReceivers) Do(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body))}, nil
 }
 
+// described is the default catalog with a schema of one event type's data.
+func described(t *testing.T) *webhook.Catalog {
+	t.Helper()
+	types := webhook.DefaultCatalog().EventTypes()
+	types[0].Schema = json.RawMessage(`{"type":"object","properties":{"message_id":{"type":"string","format":"uuid"},"sender_id":{"type":"string","format":"uuid"},` +
+		`"text":{"type":"string","description":"As plain text, with all that was written, however long the line in which the panel has to show it may become because of that."}},` +
+		`"required":["message_id","sender_id","text"]}`)
+	c, err := webhook.NewCatalog(webhook.DefaultCatalog().SubjectTypes(), types)
+	require.NoError(t, err)
+	return c
+}
+
 func newGallery(t *testing.T) *gallery {
 	t.Helper()
 	clock := webhooktest.NewClock(time.Date(2026, 1, 9, 8, 20, 0, 0, time.UTC))
@@ -61,7 +74,7 @@ func newGallery(t *testing.T) *gallery {
 	require.NoError(t, err)
 	dispatcher, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{HTTPDoer: &pastReceivers{random: rand.New(rand.NewSource(8))}, Clock: clock, Schedule: schedule})
 	require.NoError(t, err)
-	g := &gallery{dispatcher: dispatcher, host: newHost(t, store, webhook.ManagerConfig{Dispatcher: dispatcher, Clock: clock}, adminui.Config{Clock: clock, Schedule: schedule, Title: "Acme Webhooks"})}
+	g := &gallery{dispatcher: dispatcher, host: newHost(t, store, webhook.ManagerConfig{Dispatcher: dispatcher, Clock: clock, Catalog: described(t)}, adminui.Config{Clock: clock, Schedule: schedule, Title: "Acme Webhooks"})}
 
 	both := []webhook.EventType{webhook.EventMessageSent, webhook.EventRoomRecordingTranscriptPublished}
 	register := func(name, about, url string, s webhook.Subject, types ...webhook.EventType) webhook.Webhook {
@@ -150,6 +163,12 @@ var reads = []exhibit{
 	{"deliveries-of-all", visit(at("deliveries"), "Pending")},
 	{"delivery-failed", visit(func(g *gallery) string { return "deliveries/" + g.failed.ID.String() }, "Attempt 3")},
 	{"delivery-pending", visit(func(g *gallery) string { return "deliveries/" + g.pending.ID.String() }, "next attempt in")},
+	{"event-types", visit(at("event-types"), "JSON Schema of data")},
+	{"event-types-schema", func(p person, g *gallery) {
+		p.opens(g.path("event-types"))
+		p.clicks("JSON Schema of data")
+		p.sees("As plain text, with all")
+	}},
 	{"troubleshooting", visit(at("troubleshooting"), "The usual causes")},
 	{"troubleshooting-webhook", visit(func(g *gallery) string { return g.crm.ID.String() + "/troubleshooting" }, "answered 500")},
 	{"deleted", visit(func(g *gallery) string { return "deleted/" + g.deleted.ID.String() }, "The webhook is deleted")},

@@ -2,6 +2,7 @@ package browser_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -319,9 +320,11 @@ func TestBrowserWithoutScript(t *testing.T) {
 func TestBrowserHostileTexts(t *testing.T) {
 	t.Parallel()
 	const script = `"><script>window.hacked = 1; alert(1)</script><img src=x onerror="window.hacked = 1"><svg onload="window.hacked = 1">'`
+	schema, err := json.Marshal(map[string]string{"description": script})
+	require.NoError(t, err)
 	catalog, err := webhook.NewCatalog(
 		[]webhook.SubjectTypeInfo{{Type: "room", Title: "Room " + script[:60], ParseID: func(id string) (string, error) { return id, nil }}},
-		[]webhook.EventTypeInfo{{Type: "message_sent", Title: "Message " + script[:60], Description: script}},
+		[]webhook.EventTypeInfo{{Type: "message_sent", Title: "Message " + script[:60], Description: script, Sample: script, Schema: schema}},
 	)
 	require.NoError(t, err)
 	store := memstore.New()
@@ -352,7 +355,7 @@ func TestBrowserHostileTexts(t *testing.T) {
 	for name, path := range map[string]string{
 		"list": "", "search": "?q=" + strings.ReplaceAll(script, " ", "+"), "webhook": id, "edit": id + "/edit", "log": id + "/log", "filter": id + "/log?since=" + strings.ReplaceAll(script, " ", "+"),
 		"deliveries": id + "/deliveries", "delivery": "deliveries/" + d.ID.String(), "test": id + "/test", "recover": id + "/recover?since=" + strings.ReplaceAll(script, " ", "+"),
-		"delete": id + "/delete", "troubleshooting": id + "/troubleshooting", "notice": id + "?said=" + strings.ReplaceAll(script, " ", "+"),
+		"delete": id + "/delete", "troubleshooting": id + "/troubleshooting", "event types": "event-types", "notice": id + "?said=" + strings.ReplaceAll(script, " ", "+"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := person{t, ctx}

@@ -21,6 +21,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/legacy"
 	"github.com/google/uuid"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthorn/webhook"
@@ -219,6 +220,64 @@ func TestDocumentIsValid(t *testing.T) {
 	require.True(t, document.IsOpenAPI31OrLater())
 	again := newClient(t, memstore.New())
 	require.Equal(t, string(c.documentText(t)), string(again.documentText(t)), "the same text each time")
+}
+
+// TestPayloadsAreAsDocumented has schemas that refer to themselves, which still have to
+// when they are a part of the document.
+func TestPayloadsAreAsDocumented(t *testing.T) {
+	t.Parallel()
+	catalog, err := webhook.NewCatalog(webhook.DefaultCatalog().SubjectTypes(), []webhook.EventTypeInfo{
+		{
+			Type: "commented", Title: "Commented", Description: "Somebody has commented.",
+			Sample: map[string]any{"text": "I agree.", "replies": []any{map[string]any{"text": "Me too."}}},
+			Schema: json.RawMessage(`{"$schema":"https://json-schema.org/draft/2020-12/schema","$ref":"#/$defs/comment","$defs":{"comment":{"type":"object",
+				"properties":{"text":{"type":"string"},"replies":{"type":["array","null"],"items":{"$ref":"#/$defs/comment"}}},"required":["text"]}}}`),
+		},
+		{Type: "pinged", Title: "Pinged"},
+		{Type: "named", Title: "Named", Schema: json.RawMessage(`{"properties":{"a":{"$ref":"#/$defs/the name"}},"$defs":{"the name":{"type":"string"}}}`)},
+		{Type: "rooted", Title: "Rooted", Schema: json.RawMessage(`{"type":"object","properties":{"a":{"$ref":"#"},"b":{"$ref":"#/properties/a"}}}`)},
+	})
+	require.NoError(t, err)
+	store := memstore.New()
+	manager, err := webhook.NewManager(store, webhook.ManagerConfig{Catalog: catalog})
+	require.NoError(t, err)
+	api, err := httpapi.New(manager, httpapi.Config{Actor: func(*http.Request) (webhook.Actor, error) {
+		return webhook.Actor{OrganizationID: "acme", Role: webhook.RoleOwner}, nil
+	}})
+	require.NoError(t, err)
+	c := &client{api: api}
+
+	text := c.documentText(t)
+
+	document, err := openapi3.NewLoader().LoadFromData(text)
+	require.NoError(t, err)
+	require.NoError(t, document.Validate(t.Context(), openapi3.EnableSchemaFormatValidation(), openapi3.EnableSchemaPatternValidation()))
+	require.Len(t, document.Webhooks, 4)
+	whole, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	require.NoError(t, err)
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	compiler.AssertFormat()
+	require.NoError(t, compiler.AddResource("openapi.json", whole))
+	for name, item := range document.Webhooks {
+		s, err := compiler.Compile("openapi.json#/components/schemas/Payload." + name)
+		require.NoError(t, err)
+		sample, ok := catalog.SamplePayload(webhook.EventType(name))
+		require.True(t, ok)
+		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(sample))
+		require.NoError(t, err)
+		require.NoError(t, s.Validate(value), "%s", sample)
+		content := item.Post.RequestBody.Value.Content["application/json"]
+		require.Equal(t, "#/components/schemas/Payload."+name, content.Schema.Ref)
+		example, err := json.Marshal(content.Example)
+		require.NoError(t, err)
+		require.JSONEq(t, string(sample), string(example))
+		if name == "commented" {
+			wrong, err := jsonschema.UnmarshalJSON(bytes.NewReader(bytes.Replace(sample, []byte(`"Me too."`), []byte(`2`), 1)))
+			require.NoError(t, err)
+			require.Error(t, s.Validate(wrong), "what refers to itself is still looked at")
+		}
+	}
 }
 
 // TestAPIIsAsDocumented makes a run over all operations that sees every answer which

@@ -44,6 +44,7 @@ func (p *panel) route() {
 		"/deliveries/{id}/cancel":    {get: (*call).toDelivery, post: (*call).cancel},
 		"/deleted/{id}":              {get: (*call).deleted},
 		"/troubleshooting":           {get: (*call).troubleshooting},
+		"/explain":                   {get: (*call).explain},
 	} {
 		p.general.Handle(pattern, p.page(r.get, r.post))
 	}

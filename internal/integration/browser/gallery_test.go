@@ -23,6 +23,7 @@ type gallery struct {
 	*host
 	archive, bot, crm, staging, deleted webhook.Webhook
 	failed, pending                     webhook.Delivery
+	dispatcher                          *webhook.Dispatcher
 }
 
 // pastReceivers answer what is sent in the gallery.
@@ -60,7 +61,7 @@ func newGallery(t *testing.T) *gallery {
 	require.NoError(t, err)
 	dispatcher, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{HTTPDoer: &pastReceivers{random: rand.New(rand.NewSource(8))}, Clock: clock, Schedule: schedule})
 	require.NoError(t, err)
-	g := &gallery{host: newHost(t, store, webhook.ManagerConfig{Dispatcher: dispatcher, Clock: clock}, adminui.Config{Clock: clock, Schedule: schedule, Title: "Acme Webhooks"})}
+	g := &gallery{dispatcher: dispatcher, host: newHost(t, store, webhook.ManagerConfig{Dispatcher: dispatcher, Clock: clock}, adminui.Config{Clock: clock, Schedule: schedule, Title: "Acme Webhooks"})}
 
 	both := []webhook.EventType{webhook.EventMessageSent, webhook.EventRoomRecordingTranscriptPublished}
 	register := func(name, about, url string, s webhook.Subject, types ...webhook.EventType) webhook.Webhook {
@@ -151,6 +152,10 @@ var reads = []exhibit{
 	{"delivery-pending", visit(func(g *gallery) string { return "deliveries/" + g.pending.ID.String() }, "next attempt in")},
 	{"troubleshooting", visit(at("troubleshooting"), "The usual causes")},
 	{"troubleshooting-webhook", visit(func(g *gallery) string { return g.crm.ID.String() + "/troubleshooting" }, "answered 500")},
+	{"explain", visit(at("explain"), "An event that you describe")},
+	{"explain-event", visit(func(g *gallery) string { return "explain?event=" + g.failed.EventID.String() }, "It asks for the event")},
+	{"explain-draft", visit(at("explain?event_type=message_sent&subject_type=room&subject_id="+room.ID), "It asks neither for")},
+	{"explain-faults", visit(at("explain?event_type=message_sent&subject_type=room&subject_id=7&parents=space&attributes=kind"), "is not of the form name=value")},
 	{"deleted", visit(func(g *gallery) string { return "deleted/" + g.deleted.ID.String() }, "The webhook is deleted")},
 	{"not-found", visit(at("nothing"), "There is nothing here")},
 }
@@ -191,6 +196,19 @@ var changes = []exhibit{
 		p.opens(g.path(g.archive.ID.String()))
 		p.clicks("Send test event")
 		p.sees("A signed sample goes to")
+	}},
+	{"test-result", func(p person, g *gallery) {
+		d, err := g.manager.SendTest(p.t.Context(), admin, g.crm.ID, webhook.EventMessageSent)
+		require.NoError(p.t, err)
+		_, err = g.dispatcher.RunOnce(p.t.Context())
+		require.NoError(p.t, err)
+		p.opens(g.path(g.crm.ID.String() + "/test?delivery=" + d.ID.String()))
+		p.sees("It did not work")
+	}},
+	{"test-waiting", func(p person, g *gallery) {
+		p.opens(g.path(g.archive.ID.String() + "/test"))
+		p.clicks("Send")
+		p.sees("It is on its way")
 	}},
 	{"recover", visit(func(g *gallery) string { return g.crm.ID.String() + "/recover" }, "Since (UTC)")},
 	{"recover-counted", visit(func(g *gallery) string { return g.crm.ID.String() + "/recover?since=2026-01-01" }, "Recover")},

@@ -46,6 +46,10 @@ var (
 	// had begun before it were still running when the caller's context ended.
 	ErrStillInFlight = errors.New("webhook: attempts still in flight")
 
+	// ErrUnfinished says that a delivery which is waited for is not finished: it is
+	// held, or the caller's context has ended.
+	ErrUnfinished = errors.New("webhook: delivery not finished")
+
 	// ErrUnavailable is for hosts: their Actor functions return it when it could
 	// not be found out who makes a request, because what knows is out of order.
 	// Nothing in this package returns it.

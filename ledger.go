@@ -201,6 +201,7 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 		for i := range batch {
 			batch[i].finished = nil
 		}
+		d.awaited.tell(finish.Outcomes)
 		if exhausted {
 			signal(d.told)
 		}

@@ -66,7 +66,7 @@ type ManagerConfig struct {
 // the only place that authorizes, and it is safe for concurrent use.
 //
 // Owners and admins may call every method, viewers Webhook, Webhooks,
-// Deliveries, Delivery, Attempts, Counters, InFlight and Explain, and see there
+// Deliveries, Delivery, Await, Attempts, Counters, InFlight and Explain, and see there
 // neither payloads nor the answers of receivers. Every other call is ErrForbidden, before
 // anything is read. A record of another organization is ErrNotFound, like a
 // missing one.
@@ -475,8 +475,8 @@ func (m *Manager) Cancel(ctx context.Context, a Actor, deliveryID uuid.UUID) err
 // SendTest sends the catalog's sample of an event type to one webhook, by the
 // same queue, signature, guard and log as any event, with "test": true in the
 // payload. It is one attempt: if that fails, the delivery has failed, without a
-// retry and without a notice. SendTest does not wait for it; what became of it
-// is in the log of the delivery that it returns.
+// retry and without a notice. SendTest does not wait for it: [Manager.Await] does,
+// and what was answered is in the log of the delivery.
 //
 // The webhook need not be subscribed to the type. It must be active, and have a
 // subscription, since the event's subject is that of the first one; else it is

@@ -103,6 +103,9 @@ var managerCalls = []managerCall{
 	{"Counters", true, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.Counters(ctx, a, webhook.CounterQuery{WebhookID: to.webhook})
 	}},
+	{"Await", true, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
+		return m.Await(ctx, a, to.finished)
+	}},
 	{"Redeliver", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.Redeliver(ctx, a, to.finished)
 	}},

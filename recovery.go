@@ -21,9 +21,12 @@ const recoverBatch = 500
 // Recover sends again what a webhook has missed since a time: deliveries that
 // failed get a new one, unless the event has been or is being sent to the
 // webhook again already, and held ones are released. Test events stay out. It
-// works in batches, in the order of the events; if it returns an error, the
-// Recovery says what had been done, and calling it again does only the rest.
-// ErrConflict if the webhook is inactive.
+// works in batches; if it returns an error, the Recovery says what had been done, and
+// calling it again, also after a crash, does only the rest. ErrConflict if the webhook is
+// inactive.
+//
+// Events keep their order within the webhook's queue: what is released goes back to its
+// place there, and what is sent again lines up at the end, the oldest first.
 func (m *Manager) Recover(ctx context.Context, a Actor, webhookID uuid.UUID, since time.Time) (Recovery, error) {
 	return m.recover(ctx, a, RecoverParams{WebhookID: webhookID, Since: since})
 }

@@ -1,6 +1,7 @@
 package adminui
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -19,9 +20,38 @@ type actionData struct {
 	InFlight int
 	Held     string
 	Fault    string
+	Result   *testResult
 }
 
-// test shows what a test event may be of.
+// testTimeout is how long the page of a test event waits for the endpoint's answer.
+// Most come sooner; what takes longer is seen by looking again.
+const testTimeout = 3 * time.Second
+
+// testResult is what became of a test event.
+type testResult struct {
+	Delivery webhook.Delivery
+	Attempt  *webhook.Attempt // nil if there is none yet
+	Response string
+	Live     bool // it is not finished, so the page looks again
+}
+
+// Heading says it in a sentence.
+func (r *testResult) Heading() string {
+	switch {
+	case r.Delivery.State == webhook.DeliverySucceeded:
+		return "It works"
+	case r.Delivery.State == webhook.DeliveryFailed:
+		return "It did not work"
+	case r.Delivery.State == webhook.DeliveryHeld:
+		return "It is held, because the webhook has become inactive"
+	case r.Delivery.State == webhook.DeliveryCancelled:
+		return "It was cancelled"
+	default:
+		return "It is on its way"
+	}
+}
+
+// test shows what a test event may be of, and what became of the one that was sent.
 func (c *call) test() error {
 	if err := c.mustChange(); err != nil {
 		return err
@@ -30,15 +60,54 @@ func (c *call) test() error {
 	if err != nil {
 		return err
 	}
-	return c.testPage(http.StatusOK, w, "", "")
+	if !c.r.URL.Query().Has("delivery") {
+		return c.testPage(http.StatusOK, w, "", "", nil)
+	}
+	r, err := c.testResult(w)
+	if err != nil {
+		return err
+	}
+	return c.testPage(http.StatusOK, w, r.Delivery.EventType, "", r)
 }
 
-func (c *call) testPage(status int, w webhook.Webhook, chosen webhook.EventType, fault string) error {
+// testResult waits a little for what becomes of a test event. The request that has
+// sent it does not, so that the page may be reloaded without sending another one.
+func (c *call) testResult(w webhook.Webhook) (*testResult, error) {
+	id, ok := parseID(c.r.URL.Query().Get("delivery"))
+	if !ok {
+		return nil, webhook.ErrNotFound
+	}
+	d, err := c.manager.Delivery(c.r.Context(), c.actor, id)
+	if err != nil {
+		return nil, err
+	}
+	if d.WebhookID != w.ID || !d.Test {
+		return nil, webhook.ErrNotFound
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), testTimeout)
+	defer cancel()
+	d, err = c.manager.Await(ctx, c.actor, id)
+	if err != nil && (!errors.Is(err, webhook.ErrUnfinished) || c.r.Context().Err() != nil) {
+		return nil, err
+	}
+	r := &testResult{Delivery: d, Live: !d.State.Finished() && d.State != webhook.DeliveryHeld}
+	attempts, err := c.manager.Attempts(c.r.Context(), c.actor, webhook.AttemptQuery{DeliveryID: id, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(attempts.Items) > 0 {
+		r.Attempt = &attempts.Items[0]
+		r.Response = printable(r.Attempt.Response)
+	}
+	return r, nil
+}
+
+func (c *call) testPage(status int, w webhook.Webhook, chosen webhook.EventType, fault string, result *testResult) error {
 	subscribed := eventTypesOf(w)
 	if chosen == "" && len(subscribed) > 0 {
 		chosen = subscribed[0]
 	}
-	d := actionData{Webhook: w, Fault: fault}
+	d := actionData{Webhook: w, Fault: fault, Result: result}
 	d.Choices = choices(c.catalog, 0, ownName, func(t webhook.EventType) bool { return t == chosen })
 	if !slices.ContainsFunc(d.Choices, func(x choice) bool { return x.Ticked }) {
 		d.Choices[0].Ticked = true
@@ -47,7 +116,7 @@ func (c *call) testPage(status int, w webhook.Webhook, chosen webhook.EventType,
 	return nil
 }
 
-// sendTest sends a test event and leads to its delivery.
+// sendTest sends a test event and leads to what becomes of it.
 func (c *call) sendTest() error {
 	id, err := c.id()
 	if err != nil {
@@ -61,12 +130,12 @@ func (c *call) sendTest() error {
 		if readErr != nil {
 			return readErr
 		}
-		return c.testPage(http.StatusUnprocessableEntity, w, "", sentence("The event type", faults[0].Reason))
+		return c.testPage(http.StatusUnprocessableEntity, w, "", sentence("The event type", faults[0].Reason), nil)
 	}
 	if err != nil {
 		return because(err, "The webhook is inactive, and nothing is sent to its endpoint. Activate it first.")
 	}
-	return c.seeOther("deliveries/" + d.ID.String() + "?said=test")
+	return c.seeOther(id.String() + "/test?delivery=" + d.ID.String())
 }
 
 // confirmDelete asks before a webhook is deleted.

@@ -176,22 +176,59 @@ func TestCurl(t *testing.T) {
 
 func TestSendTest(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, sendTest)
+}
+
+func sendTest(t *testing.T) {
 	f := newFixture(t)
 	w := f.create(t, "Archive")
 	path := "/" + w.ID.String() + "/test"
-	f.get(t, path).is(ok).says("goes to Archive", "Message Sent")
+	f.get(t, path).is(ok).says("goes to Archive", "Message Sent").saysNot("data-live")
+	began := time.Now()
 	to := f.post(t, path, newFormOf("event_type", "room_recording_transcript_published")).leadsTo()
+	require.Equal(t, began, time.Now(), "what can be reloaded waits, not what sends")
 	d := f.newest(t, w.ID)
 	require.True(t, d.Test)
-	require.Equal(t, "/deliveries/"+d.ID.String()+"?said=test", to)
-	page := f.get(t, to).is(ok).says("The test event is on its way", "Room Recording Transcript Published Pending Test", `"test": true`)
-	page.saysNot("If it fails")
+	require.Equal(t, path+"?delivery="+d.ID.String(), to)
+
+	// Nobody delivers it yet.
+	page := f.get(t, to).is(ok).says("It is on its way", "Room Recording Transcript Published Pending", "Look again", "Send another one")
+	require.Contains(t, page.Body.String(), "data-live")
+	require.Equal(t, 3*time.Second, time.Since(began), "it has waited, but not for longer than a page should take")
+	require.Contains(t, page.Body.String(), `value="room_recording_transcript_published" checked`)
+
+	// While somebody looks, the answer comes.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-time.After(time.Second)
+		f.deliver(t, answers(http.StatusTeapot, "short & stout\x00"))
+	}()
+	page = f.get(t, to).is(ok)
+	<-done
+	require.Less(t, time.Since(began), 6*time.Second)
+	page.says("It did not work", "Failed", "Response code 418", "answered 418", "Duration", "short & stout␀", "All about this delivery").saysNot("data-live", "Look again")
+	f.get(t, "/deliveries/"+d.ID.String()).is(ok).says("Test", `"test": true`).saysNot("If it fails")
+	before := f.newest(t, w.ID)
+	f.get(t, to).is(ok)
+	require.Equal(t, before, f.newest(t, w.ID), "reloading sends nothing")
+
+	to = f.post(t, path, newFormOf("event_type", "message_sent")).leadsTo()
+	f.deliver(t, answers(http.StatusOK, ""))
+	f.get(t, to).is(ok).says("It works", "Succeeded", "Response code 200").saysNot("Error<", "Response<")
+	cancelled := f.post(t, path, newFormOf("event_type", "message_sent")).leadsTo()
+	f.post(t, "/deliveries/"+f.newest(t, w.ID).ID.String()+"/cancel", nil).leadsTo()
+	f.get(t, cancelled).is(ok).says("It was cancelled", "Cancelled").saysNot("Response code")
+	held := f.post(t, path, newFormOf("event_type", "message_sent")).leadsTo()
 	f.post(t, path, newFormOf("event_type", "made_up")).is(http.StatusUnprocessableEntity).says(`"made_up" is not an event type`)
 
 	form := editForm()
 	form.Set("status", "inactive")
 	f.post(t, "/"+w.ID.String()+"/edit", form).leadsTo()
 	f.get(t, path).is(ok).says("Activate it first.").saysNot(`method="post"`)
+	began = time.Now()
+	f.get(t, held).is(ok).says("It is held, because the webhook has become inactive", "Activate it first.").saysNot("data-live", "Look again")
+	require.Equal(t, began, time.Now(), "nothing is waited for")
 	f.post(t, path, newFormOf("event_type", "message_sent")).is(http.StatusConflict).says("Activate it first.")
 }
 

@@ -58,7 +58,6 @@ var said = map[string]map[string]string{
 		"redelivered": "The event is being sent again, by this new delivery.",
 		"held":        "This new delivery is held, because the webhook is inactive.",
 		"cancelled":   "The delivery is cancelled. An attempt that is in flight ends by itself.",
-		"test":        "The test event is on its way. This page shows what becomes of it.",
 	},
 }
 

@@ -24,6 +24,8 @@ func newScene(t testing.TB) *scene {
 	f := newFixture(t)
 	doomed := f.create(t, "Doomed")
 	w := f.create(t, "Archive")
+	tested, err := f.manager.SendTest(t.Context(), admin, w.ID, webhook.EventMessageSent)
+	require.NoError(t, err)
 	f.publish(t)
 	f.exhaust(t, "the receiver's own words")
 	failed := f.newest(t, w.ID)
@@ -32,6 +34,7 @@ func newScene(t testing.TB) *scene {
 	require.NoError(t, f.manager.Delete(t.Context(), admin, doomed.ID))
 	return &scene{f, strings.NewReplacer(
 		"{webhook}", w.ID.String(), "{failed}", failed.ID.String(), "{pending}", f.newest(t, w.ID).ID.String(), "{deleted}", doomed.ID.String(),
+		"{tested}", tested.ID.String(), "{event}", failed.EventID.String(),
 	)}
 }
 
@@ -67,6 +70,10 @@ var routes = []struct {
 	{"GET", "/deliveries", nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, ok}},
 	{"GET", "/event-types", nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, ok}},
 	{"GET", "/troubleshooting", nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, ok}},
+	{"GET", "/explain", nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, ok}},
+	{"GET", "/explain?event={event}", nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, 422}},
+	{"GET", "/explain?event_type=message_sent&subject_type=room&subject_id=" + roomID, nil, [8]int{ok, ok, ok, refused, refused, refused, unknown, ok}},
+	{"GET", "/explain?event_type=nonsense", nil, [8]int{422, 422, 422, refused, refused, refused, unknown, 422}},
 	{"GET", "/new", nil, [8]int{ok, ok, refused, refused, refused, refused, unknown, ok}},
 	{"POST", "/new", newForm(), [8]int{made, made, refused, refused, refused, refused, unknown, made}},
 	{"POST", "/new", url.Values{}, [8]int{422, 422, refused, refused, refused, refused, unknown, 422}},
@@ -84,6 +91,9 @@ var routes = []struct {
 	{"POST", "/{webhook}/edit", editForm(), [8]int{leads, leads, refused, refused, refused, refused, unknown, missing}},
 	{"POST", "/{webhook}/edit", url.Values{}, [8]int{422, 422, refused, refused, refused, refused, unknown, missing}},
 	{"GET", "/{webhook}/test", nil, [8]int{ok, ok, refused, refused, refused, refused, unknown, missing}},
+	{"GET", "/{webhook}/test?delivery={tested}", nil, [8]int{ok, ok, refused, refused, refused, refused, unknown, missing}},
+	{"GET", "/{webhook}/test?delivery={failed}", nil, [8]int{missing, missing, refused, refused, refused, refused, unknown, missing}},
+	{"GET", "/{webhook}/test?delivery=nonsense", nil, [8]int{missing, missing, refused, refused, refused, refused, unknown, missing}},
 	{"POST", "/{webhook}/test", url.Values{"event_type": {"message_sent"}}, [8]int{leads, leads, refused, refused, refused, refused, unknown, missing}},
 	{"POST", "/{webhook}/test", url.Values{}, [8]int{422, 422, refused, refused, refused, refused, unknown, missing}},
 	{"GET", "/{webhook}/recover", nil, [8]int{ok, ok, refused, refused, refused, refused, unknown, missing}},
@@ -193,6 +203,7 @@ func TestForeignRecordsLookLikeMissingOnes(t *testing.T) {
 	nowhere := strings.NewReplacer(
 		"{webhook}", "00000000-0000-4000-8000-000000000001", "{failed}", "00000000-0000-4000-8000-000000000001",
 		"{pending}", "00000000-0000-4000-8000-000000000001", "{deleted}", "00000000-0000-4000-8000-000000000001",
+		"{tested}", "00000000-0000-4000-8000-000000000001", "{event}", "00000000-0000-4000-8000-000000000001",
 	)
 	for _, r := range routes {
 		if r.want[7] != missing {

@@ -10,7 +10,7 @@ func TestNoticesBelongToTheirPages(t *testing.T) {
 	for key, notice := range map[string]struct{ text, page string }{
 		"deleted": {"The webhook is deleted, and", "/"}, "existed": {"was created already", "/{webhook}"}, "saved": {"Saved.", "/{webhook}"},
 		"redelivered": {"is being sent again, by this", "/deliveries/{failed}"}, "held": {"This new delivery is held", "/deliveries/{failed}"},
-		"cancelled": {"The delivery is cancelled.", "/deliveries/{failed}"}, "test": {"The test event is on its way.", "/deliveries/{failed}"},
+		"cancelled": {"The delivery is cancelled.", "/deliveries/{failed}"},
 	} {
 		for _, path := range pages {
 			page := s.get(t, s.ids.Replace(path)+"?said="+key).is(ok)

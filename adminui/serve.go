@@ -45,6 +45,7 @@ func (p *panel) route() {
 		"/deleted/{id}":              {get: (*call).deleted},
 		"/event-types":               {get: (*call).catalogPage},
 		"/troubleshooting":           {get: (*call).troubleshooting},
+		"/explain":                   {get: (*call).explain},
 	} {
 		p.general.Handle(pattern, p.page(r.get, r.post))
 	}

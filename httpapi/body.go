@@ -232,7 +232,8 @@ func (fs *faultList) check(at place, raw json.RawMessage, t reflect.Type) {
 }
 
 // checkItems looks at as many as there may be: the rest of a large body is not worth
-// the time. The only lists in requests are subscriptions, the only maps filters.
+// the time. The lists in requests are subscriptions and parents, the maps filters and attributes;
+// what is too long for its own bound says the manager.
 func (fs *faultList) checkItems(at place, raw json.RawMessage, t reflect.Type) {
 	var items []json.RawMessage
 	d := json.NewDecoder(bytes.NewReader(raw))

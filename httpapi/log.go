@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -37,13 +39,29 @@ type (
 	testRequest struct {
 		SubscriptionType string `json:"subscription_type" enum:"SubscriptionType"`
 	}
+	testAnswer struct {
+		Delivery delivery `json:"delivery"`
+		Attempt  *attempt `json:"attempt,omitempty"` // nil if somebody has cancelled it before
+	}
 	recoverRequest struct {
 		Since   *instant `json:"since"` // nil: it is missing
 		Preview bool     `json:"preview" optional:"yes"`
+		Cursor  string   `json:"cursor" optional:"yes"`
 	}
 	recoveryAnswer struct {
-		Recovery recovery `json:"recovery"`
+		Recovery   recovery `json:"recovery"`
+		NextCursor string   `json:"next_cursor,omitempty"`
 	}
+)
+
+const (
+	// maxWait bounds how many seconds the answer to a test event is waited for: twice
+	// what an attempt takes by default, and less than most proxies have patience.
+	maxWait = 30
+
+	// recoverTimeout is after how long a recovery takes on no further batch, so that
+	// no request outlasts what is between it and its sender.
+	recoverTimeout = 10 * time.Second
 )
 
 // idOr returns an id of the path, or the zero UUID if the operation's path has none.
@@ -163,6 +181,11 @@ func (a *api) test(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	q := c.queries()
+	wait := q.number("wait", maxWait, ", in seconds")
+	if err := q.or(nil); err != nil {
+		return nil, err
+	}
 	// An unknown type is refused by the manager, after roles and ids.
 	t, known := valueOf(subscriptionPrefix, in.SubscriptionType, a.names.events)
 	d, err := a.manager.SendTest(c.Context(), c.actor, id, t)
@@ -175,7 +198,34 @@ func (a *api) test(c *call) (*answer, error) {
 	case err != nil:
 		return nil, err
 	}
-	return &answer{http.StatusAccepted, deliveryAnswer{deliveryOf(&d)}}, nil
+	if wait == 0 {
+		return &answer{http.StatusAccepted, deliveryAnswer{deliveryOf(&d)}}, nil
+	}
+	return a.awaitTest(c, d.ID, time.Duration(wait)*time.Second)
+}
+
+// awaitTest answers with what became of a test event, or with how it stands.
+func (a *api) awaitTest(c *call, id uuid.UUID, wait time.Duration) (*answer, error) {
+	ctx, cancel := context.WithTimeout(c.Context(), wait)
+	defer cancel()
+	d, err := a.manager.Await(ctx, c.actor, id)
+	d.Payload = nil // which the answer without waiting does not have either
+	switch {
+	case errors.Is(err, webhook.ErrUnfinished) && c.Context().Err() == nil:
+		return &answer{http.StatusAccepted, deliveryAnswer{deliveryOf(&d)}}, nil
+	case err != nil:
+		return nil, err
+	}
+	page, err := a.manager.Attempts(c.Context(), c.actor, webhook.AttemptQuery{DeliveryID: id, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	out := testAnswer{Delivery: deliveryOf(&d)}
+	if len(page.Items) > 0 {
+		x := attemptOf(&page.Items[0])
+		out.Attempt = &x
+	}
+	return &answer{http.StatusOK, out}, nil
 }
 
 func (a *api) recover(c *call) (*answer, error) {
@@ -190,13 +240,30 @@ func (a *api) recover(c *call) (*answer, error) {
 	if in.Since == nil {
 		return nil, invalid(place{}.member("since").fault("is required; " + mustBeTime))
 	}
-	do := a.manager.Recover
 	if in.Preview {
-		do = a.manager.RecoverPreview
+		if in.Cursor != "" {
+			return nil, invalid(place{}.member("cursor").fault("must not be there with preview, which counts everything"))
+		}
+		r, err := a.manager.RecoverPreview(c.Context(), c.actor, id, in.Since.Time)
+		if err != nil {
+			return nil, err
+		}
+		return &answer{http.StatusOK, recoveryAnswer{recovery(r), ""}}, nil
 	}
-	r, err := do(c.Context(), c.actor, id, in.Since.Time)
-	if err != nil {
-		return nil, err
+	out := recoveryAnswer{NextCursor: in.Cursor}
+	for end := time.Now().Add(recoverTimeout); ; {
+		r, next, err := a.manager.RecoverBatch(c.Context(), c.actor, id, in.Since.Time, out.NextCursor)
+		if errors.Is(err, webhook.ErrInvalidCursor) {
+			return nil, invalid(place{}.member("cursor").fault("is not one that a recovery of this webhook since this time has given"))
+		}
+		if err != nil {
+			return nil, err
+		}
+		out.Recovery.Redelivered += r.Redelivered
+		out.Recovery.Released += r.Released
+		out.Recovery.Purged += r.Purged
+		if out.NextCursor = next; next == "" || time.Now().After(end) {
+			return &answer{http.StatusOK, out}, nil
+		}
 	}
-	return &answer{http.StatusOK, recoveryAnswer{recovery(r)}}, nil
 }

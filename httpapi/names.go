@@ -17,6 +17,7 @@ const (
 	statePrefix        = "WEBHOOK_DELIVERY_STATE_"
 	outcomePrefix      = "WEBHOOK_ATTEMPT_OUTCOME_"
 	errorPrefix        = "WEBHOOK_ERROR_CLASS_"
+	matchPrefix        = "WEBHOOK_MATCH_"
 )
 
 var (
@@ -25,6 +26,9 @@ var (
 		webhook.DeliveryPending, webhook.DeliveryHeld, webhook.DeliverySucceeded, webhook.DeliveryFailed, webhook.DeliveryCancelled,
 	}
 	outcomes = []webhook.Outcome{webhook.OutcomeSucceeded, webhook.OutcomeFailed, webhook.OutcomeInterrupted, webhook.OutcomeLate}
+	matches  = []webhook.Match{
+		webhook.MatchYes, webhook.MatchInactive, webhook.MatchFilter, webhook.MatchEventType, webhook.MatchOtherSubject, webhook.MatchOtherTest,
+	}
 )
 
 // nameOf is a value's name in the API.

@@ -55,28 +55,35 @@ var bodies = map[string]reflect.Type{
 	"DeliveryResponse":       reflect.TypeFor[deliveryAnswer](),
 	"ListCountersResponse":   reflect.TypeFor[countersAnswer](),
 	"SendTestRequest":        reflect.TypeFor[testRequest](),
+	"SendTestResponse":       reflect.TypeFor[testAnswer](),
 	"RecoverRequest":         reflect.TypeFor[recoverRequest](),
 	"RecoverResponse":        reflect.TypeFor[recoveryAnswer](),
+	"ExplainRequest":         reflect.TypeFor[explainRequest](),
+	"ExplainResponse":        reflect.TypeFor[explanationAnswer](),
 	"EventTypesResponse":     reflect.TypeFor[eventTypesAnswer](),
 	"Problem":                reflect.TypeFor[problem](),
 }
 
 // parts are what bodies consist of.
 var parts = map[reflect.Type]string{
-	reflect.TypeFor[subscription]():    "Subscription",
-	reflect.TypeFor[hook]():            "Webhook",
-	reflect.TypeFor[delivery]():        "Delivery",
-	reflect.TypeFor[attempt]():         "Attempt",
-	reflect.TypeFor[content]():         "Content",
-	reflect.TypeFor[timing]():          "Timing",
-	reflect.TypeFor[counter]():         "Counter",
-	reflect.TypeFor[bucket]():          "Bucket",
-	reflect.TypeFor[recovery]():        "Recovery",
-	reflect.TypeFor[fault]():           "Fault",
-	reflect.TypeFor[subjectTypeInfo](): "SubjectTypeInfo",
-	reflect.TypeFor[eventTypeInfo]():   "EventTypeInfo",
-	reflect.TypeFor[createContent]():   "CreateWebhookContent",
-	reflect.TypeFor[updateContent]():   "UpdateWebhookContent",
+	reflect.TypeFor[subscription]():     "Subscription",
+	reflect.TypeFor[hook]():             "Webhook",
+	reflect.TypeFor[delivery]():         "Delivery",
+	reflect.TypeFor[attempt]():          "Attempt",
+	reflect.TypeFor[content]():          "Content",
+	reflect.TypeFor[timing]():           "Timing",
+	reflect.TypeFor[counter]():          "Counter",
+	reflect.TypeFor[bucket]():           "Bucket",
+	reflect.TypeFor[recovery]():         "Recovery",
+	reflect.TypeFor[fault]():            "Fault",
+	reflect.TypeFor[subjectTypeInfo]():  "SubjectTypeInfo",
+	reflect.TypeFor[eventTypeInfo]():    "EventTypeInfo",
+	reflect.TypeFor[createContent]():    "CreateWebhookContent",
+	reflect.TypeFor[updateContent]():    "UpdateWebhookContent",
+	reflect.TypeFor[subject]():          "Subject",
+	reflect.TypeFor[draft]():            "EventDraft",
+	reflect.TypeFor[explainedEvent]():   "ExplainedEvent",
+	reflect.TypeFor[explainedWebhook](): "ExplainedWebhook",
 }
 
 // sent are the parts that requests have.
@@ -84,6 +91,8 @@ var sent = map[reflect.Type]bool{
 	reflect.TypeFor[subscription]():  true,
 	reflect.TypeFor[createContent](): true,
 	reflect.TypeFor[updateContent](): true,
+	reflect.TypeFor[subject]():       true,
+	reflect.TypeFor[draft]():         true,
 }
 
 // bounds are what a field's values must keep to, by its tag.
@@ -94,6 +103,8 @@ var bounds = map[string]schema{
 	"Subscriptions": {"minItems": 1, "maxItems": webhook.MaxSubscriptions},
 	"ID":            {"minLength": 1, "maxLength": webhook.MaxIDBytes},
 	"Filter":        {"maxProperties": webhook.MaxAttributes, "description": "Attributes that events must have, all of them."},
+	"Parents":       {"maxItems": webhook.MaxParents},
+	"Attributes":    {"maxProperties": webhook.MaxAttributes},
 	"Version":       {"minimum": 1, "description": "The version that was read. Without a fraction or an exponent: 1 and not 1.0."},
 }
 
@@ -105,6 +116,7 @@ func document(n *names) schema {
 		"Status":           closed(namesOf(statusPrefix, statuses)),
 		"DeliveryState":    closed(namesOf(statePrefix, states)),
 		"Outcome":          closed(namesOf(outcomePrefix, outcomes)),
+		"Match":            closed(namesOf(matchPrefix, matches)),
 		"ErrorClass":       schema{"type": "string", "pattern": "^" + errorPrefix + upperSnake, "description": "More may come."},
 		"OpenAPIDocument":  schema{"type": "object"},
 	}

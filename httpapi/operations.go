@@ -71,13 +71,17 @@ var operations = []operation{
 	},
 	{
 		method: http.MethodPost, path: webhookPath + "/test", id: "sendTest", summary: "Send a sample of an event type to the webhook, once.",
-		request: "SendTestRequest", answers: []reply{{http.StatusAccepted, "DeliveryResponse", "The delivery, on its way."}},
+		query:   []parameter{{"wait", "Wait this many seconds for the answer, at most; by default not at all.", schema{"type": "integer", "minimum": 1, "maximum": maxWait}}},
+		request: "SendTestRequest", answers: []reply{
+			{http.StatusOK, "SendTestResponse", "The delivery, finished while it was waited for, and its attempt."},
+			{http.StatusAccepted, "DeliveryResponse", "The delivery, on its way; or held, if the webhook has become inactive meanwhile."},
+		},
 		conflict: "The webhook is inactive, or has no subscription.", serve: (*api).test,
 	},
 	{
 		method: http.MethodPost, path: webhookPath + "/recover", id: "recoverWebhook",
-		summary: "Send again what has failed since a time, and release what is held. With preview, only count it.",
-		request: "RecoverRequest", answers: []reply{{http.StatusOK, "RecoverResponse", "What was done, or would be."}},
+		summary: "Send again what has failed since a time, and release what is held. With preview, only count it. What takes longer than 10 s is answered with a next_cursor: send the request again with it, until there is none. What is done is never done again.",
+		request: "RecoverRequest", answers: []reply{{http.StatusOK, "RecoverResponse", "What this request did, or would do."}},
 		conflict: "The webhook is inactive; activate it first.", serve: (*api).recover,
 	},
 	{
@@ -100,6 +104,16 @@ var operations = []operation{
 	{
 		method: http.MethodPost, path: deliveryPath + "/cancel", id: "cancelDelivery", summary: "End a delivery that is pending or held.",
 		answers: []reply{{http.StatusNoContent, "", "Cancelled."}}, conflict: "The delivery is finished.", serve: (*api).cancel,
+	},
+	{
+		method: http.MethodGet, path: organizationPath + "/events/{event_id}/explanation", id: "explainEvent",
+		summary: "Which of the organization's webhooks ask for a stored event, as they are now, and why the others do not.",
+		answers: []reply{{http.StatusOK, "ExplainResponse", "All of the organization's webhooks, newest first."}}, serve: (*api).explainEvent,
+	},
+	{
+		method: http.MethodPost, path: organizationPath + "/explain", id: "explainDraft",
+		summary: "Which of the organization's webhooks would ask for an event, and why the others would not. Nothing is published. An event that no webhook asks for is not stored, so this is how to find out why.",
+		request: "ExplainRequest", answers: []reply{{http.StatusOK, "ExplainResponse", "All of the organization's webhooks, newest first."}}, serve: (*api).explainDraft,
 	},
 	{
 		method: http.MethodGet, path: organizationPath + "/event-types", id: "listEventTypes", summary: "What webhooks can be subscribed to, with a sample of the data and, where there is one, its JSON Schema.",

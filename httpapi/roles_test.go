@@ -36,7 +36,7 @@ func newWorld(t *testing.T) *world {
 
 // fill puts the ids of a world into a path.
 func (w *world) fill(path string) string {
-	return strings.NewReplacer("{webhook}", w.webhook.ID.String(), "{pending}", w.pending.ID.String(), "{failed}", w.failed.ID.String()).Replace(path)
+	return strings.NewReplacer("{webhook}", w.webhook.ID.String(), "{pending}", w.pending.ID.String(), "{failed}", w.failed.ID.String(), "{event}", w.failed.EventID.String()).Replace(path)
 }
 
 // TestRolesByRoutes tries every operation of the document in every role, as nobody,
@@ -82,6 +82,8 @@ func TestRolesByRoutes(t *testing.T) {
 		{"listAttempts", "GET " + acme + "/deliveries/{failed}/attempts", "", [9]int{ok, ok, ok, deny, who, who, hide, hide, hide}},
 		{"redeliver", "POST " + acme + "/deliveries/{failed}/redeliver", "", [9]int{sent, sent, deny, deny, who, who, hide, hide, hide}},
 		{"cancelDelivery", "POST " + acme + "/deliveries/{pending}/cancel", "", [9]int{gone, gone, deny, deny, who, who, hide, hide, hide}},
+		{"explainEvent", "GET " + acme + "/events/{event}/explanation", "", [9]int{ok, ok, ok, deny, who, who, hide, hide, hide}},
+		{"explainDraft", "POST " + acme + "/explain", explained(t), [9]int{ok, ok, ok, deny, who, who, hide, ok, hide}},
 		{"listEventTypes", "GET " + acme + "/event-types", "", [9]int{ok, ok, ok, deny, who, who, hide, ok, hide}},
 		{"getOpenAPI", "GET /v1/openapi.json", "", [9]int{ok, ok, ok, deny, who, who, ok, ok, ok}},
 	}
@@ -103,7 +105,7 @@ func TestRolesByRoutes(t *testing.T) {
 				got := w.call(t, column.token, method, target, row.body)
 
 				require.Equal(t, row.want[i], got.Code, "%s", got.Body)
-				if method == http.MethodGet || got.Code >= 400 {
+				if method == http.MethodGet || got.Code >= 400 || row.operation == "explainDraft" {
 					require.Equal(t, before, w.state(t))
 				} else {
 					require.NotEqual(t, before, w.state(t))
@@ -169,6 +171,7 @@ func TestWhatIsMissingLooksLikeWhatIsSomebodyElses(t *testing.T) {
 		{"GET", "/webhooks/{id}/logs?limit=1000", ""},
 		{"GET", "/webhooks/{id}/deliveries?state=x", ""},
 		{"GET", "/webhooks/{id}/counters?since=x", ""},
+		{"GET", "/events/{id}/explanation", ""},
 		{"POST", "/webhooks/{id}/test", `{"subscription_type":"x"}`},
 		{"POST", "/webhooks/{id}/recover", `{"since":"2026-01-01T00:00:00Z"}`},
 	} {

@@ -41,12 +41,16 @@ func hookOf(w *webhook.Webhook) hook {
 		CreatedAt: w.CreatedAt, CreatedBy: w.CreatedBy, UpdatedAt: w.UpdatedAt, UpdatedBy: w.UpdatedBy,
 	}
 	for _, s := range w.Subscriptions {
-		h.Subscriptions = append(h.Subscriptions, subscription{
-			SubjectType: nameOf(subjectTypePrefix, s.Subject.Type), SubjectID: s.Subject.ID,
-			SubscriptionType: nameOf(subscriptionPrefix, s.EventType), Filter: s.Filter,
-		})
+		h.Subscriptions = append(h.Subscriptions, subscriptionOf(s))
 	}
 	return h
+}
+
+func subscriptionOf(s webhook.Subscription) subscription {
+	return subscription{
+		SubjectType: nameOf(subjectTypePrefix, s.Subject.Type), SubjectID: s.Subject.ID,
+		SubscriptionType: nameOf(subscriptionPrefix, s.EventType), Filter: s.Filter,
+	}
 }
 
 // content is bytes: as a text if they are one, else in base64.

@@ -280,13 +280,15 @@ func (c session) stillMissed(ctx context.Context, list []missed) (held, newest m
 	for _, m := range list {
 		x.add().id("id", m.ID)
 	}
+	// An event has a handful of deliveries, the webhook any number: the case keeps databases
+	// from looking through the webhook's.
 	_, err = query(ctx, c, func(scan func(...any) error, id *uuid.UUID) error {
 		var state, later int
 		err := scan(id, &state, &later)
 		held[*id], newest[*id] = state == stateHeld, later == 0
 		return err
 	}, `select d.id, `+shownState+`, case when exists (select 1 from {deliveries} n where n.event_id = d.event_id
-			and n.webhook_id = d.webhook_id and (n.created_at, n.id) > (d.created_at, d.id)) then 1 else 0 end
+			and case when n.webhook_id = d.webhook_id and (n.created_at, n.id) > (d.created_at, d.id) then 1 else 0 end = 1) then 1 else 0 end
 		from {rows x id uuid} {join deliveries d} `+openDelivery+` where {key d.id = x.id}`, x)
 	return held, newest, err
 }

@@ -143,6 +143,7 @@ func s23() []test {
 		{"FailedOnesGetANewDelivery", recoverFailedOnes},
 		{"HeldOnesBecomePending", recoverHeldOnes},
 		{"BatchesInOrderOfCreation", recoverBatchesInOrderOfCreation},
+		{"TheOrderOfEventsInTheQueue", recoverKeepsTheOrder},
 		{"SinceAndUntil", recoverSinceAndUntil},
 		{"OnlyTheNewestOfAnEvent", recoverOnlyTheNewestOfAnEvent},
 		{"UntilHidesItsOwnWork", untilHidesItsOwnWork},
@@ -321,6 +322,59 @@ func recoverBatchesInOrderOfCreation(f *fixture) {
 		p.After, p.Until = got.Next, got.Until
 	}
 	f.Equal(8, sum.Redelivered)
+}
+
+// recoverKeepsTheOrder claims what recoveries have put into a webhook's queue, a few at
+// a time: what was held at its old place there, and what failed behind it, in the order
+// in which the events came.
+func recoverKeepsTheOrder(f *fixture) {
+	w := f.webhook()
+	var failed, held []uuid.UUID // events
+	for range 5 {
+		for _, d := range f.deliver(w, 3) {
+			failed = append(failed, d.EventID)
+		}
+		f.pass(time.Microsecond)
+	}
+	claims := f.claimAll()
+	for i := range claims { // the first ones in the end
+		f.exhaust(claims[len(claims)-1-i])
+		f.pass(time.Microsecond)
+	}
+	f.change(w, deactivate)
+	for range 2 {
+		for _, d := range f.deliver(w, 3) {
+			held = append(held, d.EventID)
+		}
+		f.pass(time.Microsecond)
+	}
+	f.change(w, activate)
+
+	// In batches, between some of which no time passes.
+	p := f.recovery(w)
+	p.Limit = 2
+	for batch := 0; ; batch++ {
+		f.Less(batch, 20, "21 deliveries are 11 batches of 2: the last one must not say More")
+		p.Now = f.now
+		got, err := f.store.Recover(f.ctx(), p)
+		f.NoError(err)
+		if batch%3 == 2 {
+			f.pass(time.Millisecond)
+		}
+		if !got.More {
+			break
+		}
+		p.After, p.Until = got.Next, got.Until
+	}
+
+	var claimed []uuid.UUID
+	for range 7 { // 21
+		got := f.claim(webhook.ClaimParams{Limit: 3})
+		for _, c := range got.Claims {
+			claimed = append(claimed, c.EventID)
+		}
+	}
+	f.Equal(slices.Concat(held, failed), claimed)
 }
 
 // placeOf is where a delivery stands in its list.

@@ -29,6 +29,8 @@ type task struct {
 	CA     []byte // dispatch, serve: PEM
 	Crash  *crashPlan
 	Mail   *mailPlan
+
+	Recover *recoverPlan
 }
 
 // tasks are the kinds of children. They work until ctx ends, which it does when
@@ -40,6 +42,7 @@ var tasks = map[string]func(ctx context.Context, c *childProcess, tick func()) e
 	"migrate":  migrate,
 	"serve":    serveUntilKilled,
 	"mail":     mailUntilKilled,
+	"recover":  recoverUntilKilled,
 }
 
 // childProcess is a child as it sees itself.

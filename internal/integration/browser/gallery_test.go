@@ -171,6 +171,10 @@ var reads = []exhibit{
 	}},
 	{"troubleshooting", visit(at("troubleshooting"), "The usual causes")},
 	{"troubleshooting-webhook", visit(func(g *gallery) string { return g.crm.ID.String() + "/troubleshooting" }, "answered 500")},
+	{"explain", visit(at("explain"), "An event that you describe")},
+	{"explain-event", visit(func(g *gallery) string { return "explain?event=" + g.failed.EventID.String() }, "It asks for the event")},
+	{"explain-draft", visit(at("explain?event_type=message_sent&subject_type=room&subject_id="+room.ID), "It asks neither for")},
+	{"explain-faults", visit(at("explain?event_type=message_sent&subject_type=room&subject_id=7&parents=space&attributes=kind"), "is not of the form name=value")},
 	{"deleted", visit(func(g *gallery) string { return "deleted/" + g.deleted.ID.String() }, "The webhook is deleted")},
 	{"not-found", visit(at("nothing"), "There is nothing here")},
 }
@@ -248,6 +252,19 @@ var changes = []exhibit{
 		p.opens(g.path(g.archive.ID.String()))
 		p.clicks("Send test event")
 		p.sees("A signed sample goes to")
+	}},
+	{"test-result", func(p person, g *gallery) {
+		d, err := g.manager.SendTest(p.t.Context(), admin, g.crm.ID, webhook.EventMessageSent)
+		require.NoError(p.t, err)
+		_, err = g.dispatcher.RunOnce(p.t.Context())
+		require.NoError(p.t, err)
+		p.opens(g.path(g.crm.ID.String() + "/test?delivery=" + d.ID.String()))
+		p.sees("It did not work")
+	}},
+	{"test-waiting", func(p person, g *gallery) {
+		p.opens(g.path(g.archive.ID.String() + "/test"))
+		p.clicks("Send")
+		p.sees("It is on its way")
 	}},
 	{"recover", visit(func(g *gallery) string { return g.crm.ID.String() + "/recover" }, "Since (UTC)")},
 	{"recover-counted", visit(func(g *gallery) string { return g.crm.ID.String() + "/recover?since=2026-01-01" }, "Recover")},

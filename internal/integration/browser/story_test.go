@@ -134,8 +134,10 @@ func TestBrowserOwner(t *testing.T) {
 		p.clicks("Send test event")
 		p.until(`!!document.querySelector("dialog[open]")`, "no dialog opens")
 		p.clicks("Send")
-		p.sees("The test event is on its way.")
-		p.sees("Succeeded") // the page looks again by itself
+		p.sees("It works") // the page has waited for it
+		p.sees("204")
+		p.clicks("All about this delivery")
+		p.sees("Succeeded")
 		received, err := endpoint.Await(p.t.Context(), 1)
 		require.NoError(p.t, err)
 		require.True(p.t, received[0].Verified)
@@ -355,7 +357,9 @@ func TestBrowserHostileTexts(t *testing.T) {
 	for name, path := range map[string]string{
 		"list": "", "search": "?q=" + strings.ReplaceAll(script, " ", "+"), "webhook": id, "edit": id + "/edit", "log": id + "/log", "filter": id + "/log?since=" + strings.ReplaceAll(script, " ", "+"),
 		"deliveries": id + "/deliveries", "delivery": "deliveries/" + d.ID.String(), "test": id + "/test", "recover": id + "/recover?since=" + strings.ReplaceAll(script, " ", "+"),
-		"delete": id + "/delete", "troubleshooting": id + "/troubleshooting", "event types": "event-types", "notice": id + "?said=" + strings.ReplaceAll(script, " ", "+"),
+		"explain": "explain?event=" + d.EventID.String(), "explain-id": "explain?event=" + strings.ReplaceAll(script, " ", "+"),
+		"explain-draft": "explain?event_type=message_sent&subject_type=room&subject_id=7&parents=" + strings.ReplaceAll(script, " ", "+") + "&attributes=" + strings.ReplaceAll(script, " ", "+"),
+		"delete":        id + "/delete", "troubleshooting": id + "/troubleshooting", "event types": "event-types", "notice": id + "?said=" + strings.ReplaceAll(script, " ", "+"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := person{t, ctx}

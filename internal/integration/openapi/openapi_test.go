@@ -4,6 +4,7 @@ package openapi_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -40,6 +41,7 @@ const (
 	createBody   = `{"content":{"name":"Archive","endpoint_url":"https://receiver.example.com/hooks","subscriptions":[` + subscription + `]}}`
 	testBody     = `{"subscription_type":"WEBHOOK_SUBSCRIPTION_TYPE_MESSAGE_SENT"}`
 	recoverBody  = `{"since":"2026-01-01T00:00:00Z"}`
+	explainBody  = `{"event":` + subscription + `}`
 )
 
 // client talks to an API, and holds what is said against its document.
@@ -197,6 +199,38 @@ func (c *client) publish(t *testing.T) uuid.UUID {
 	return page.Items[0].ID
 }
 
+// delivers lets a dispatcher work until it has delivered something.
+func (c *client) delivers(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for n, err := 0, error(nil); n == 0 && err == nil && ctx.Err() == nil; {
+			if n, err = c.dispatcher.RunOnce(ctx); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+// eventIn returns the event of a delivery.
+func eventIn(t *testing.T, body []byte) string {
+	t.Helper()
+	var v struct {
+		Delivery struct {
+			EventID string `json:"event_id"`
+		} `json:"delivery"`
+	}
+	require.NoError(t, json.Unmarshal(body, &v))
+	require.NotEmpty(t, v.Delivery.EventID)
+	return v.Delivery.EventID
+}
+
 func idIn(t *testing.T, body []byte, what string) string {
 	t.Helper()
 	var v map[string]json.RawMessage
@@ -329,13 +363,20 @@ func runEverything(t *testing.T, c *client) {
 	c.must(t, http.StatusConflict, "POST", again+"/redeliver", "")
 	c.must(t, http.StatusNoContent, "POST", again+"/cancel", "")
 	c.must(t, http.StatusAccepted, "POST", first+"/test", testBody)
+	webhooktest.Drain(t, c.dispatcher, c.clock)
+	c.delivers(t)
+	c.must(t, http.StatusOK, "POST", first+"/test?wait=30", testBody)
 	c.must(t, http.StatusOK, "POST", first+"/recover", `{"since":"2026-01-01T00:00:00Z","preview":true}`)
 	c.must(t, http.StatusOK, "POST", first+"/recover", recoverBody)
+	event := organization + "/events/" + eventIn(t, c.must(t, http.StatusOK, "GET", failed, "")) + "/explanation"
+	c.must(t, http.StatusOK, "GET", event, "")
+	c.must(t, http.StatusOK, "POST", organization+"/explain", explainBody)
+	c.must(t, http.StatusOK, "POST", organization+"/explain", strings.Replace(explainBody, `"}}`, `","parents":[{"subject_type":"WEBHOOK_SUBJECT_TYPE_SPACE","subject_id":"`+roomID+`"}],"attributes":{"a":"b"}}}`, 1))
 	c.must(t, http.StatusOK, "GET", organization+"/event-types", "")
 	c.must(t, http.StatusOK, "GET", "/v1/openapi.json", "")
 
 	// Viewers see less of the same.
-	for _, path := range []string{hooks, first, first + "/logs", failed, failed + "/attempts"} {
+	for _, path := range []string{hooks, first, first + "/logs", failed, failed + "/attempts", event} {
 		got := c.call(t, "viewer", "GET", path, "", "")
 		require.Equal(t, http.StatusOK, got.status)
 	}
@@ -343,8 +384,8 @@ func runEverything(t *testing.T, c *client) {
 	// What is refused, in every operation that may.
 	for path, item := range c.document.Paths.Map() {
 		for method, o := range item.Operations() {
-			target := strings.NewReplacer("{organization_id}", "acme", "{webhook_id}", first[len(hooks)+1:], "{delivery_id}", failed[len(organization+"/deliveries/"):]).Replace("/v1" + path)
-			body := map[string]string{"createWebhook": createBody, "updateWebhook": `{"version":1}`, "sendTest": testBody, "recoverWebhook": recoverBody}[o.OperationID]
+			target := strings.NewReplacer("{organization_id}", "acme", "{webhook_id}", first[len(hooks)+1:], "{delivery_id}", failed[len(organization+"/deliveries/"):], "{event_id}", uuid.NewString()).Replace("/v1" + path)
+			body := map[string]string{"createWebhook": createBody, "updateWebhook": `{"version":1}`, "sendTest": testBody, "recoverWebhook": recoverBody, "explainDraft": explainBody}[o.OperationID]
 			const json = "application/json"
 			refusals := map[int]func() answer{
 				http.StatusBadRequest:   func() answer { return c.call(t, "owner", method, target+"?unknown=1", json, body) },
@@ -430,6 +471,14 @@ func TestRequestsThatTheDocumentRefuses(t *testing.T) {
 		{"POST " + id + "/test", `{}`},
 		{"POST " + id + "/recover", `{}`},
 		{"POST " + id + "/recover", `{"since":1}`},
+		{"POST " + id + "/recover", `{"since":"2026-01-01T00:00:00Z","cursor":1}`},
+		{"POST " + id + "/test?wait=0", testBody},
+		{"POST " + id + "/test?wait=31", testBody},
+		{"POST " + organization + "/explain", `{}`},
+		{"POST " + organization + "/explain", `{"event":{}}`},
+		{"POST " + organization + "/explain", strings.Replace(explainBody, `"}}`, `","data":1}}`, 1)},
+		{"POST " + organization + "/explain", strings.Replace(explainBody, `"}}`, `","parents":[{"subject_id":"x"}]}}`, 1)},
+		{"POST " + organization + "/explain", strings.Replace(explainBody, `"}}`, `","attributes":{"a":1}}}`, 1)},
 		{"GET " + hooks + "?limit=0", ``},
 		{"GET " + hooks + "?limit=201", ``},
 		{"GET " + hooks + "?limit=x", ``},

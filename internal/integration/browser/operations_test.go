@@ -55,7 +55,7 @@ func TestBrowserOperations(t *testing.T) {
 	p.clicks("Resume")
 	p.until(`!!document.querySelector("dialog[open]")`, "no dialog opens")
 	p.sees("3 deliveries are due")
-	p.clicks("Resume")
+	p.clicks("Resume deliveries")
 	p.sees("The dispatchers go on.")
 	received, err := endpoint.Await(t.Context(), 4)
 	require.NoError(t, err)

@@ -1,10 +1,13 @@
 package adminui
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -40,6 +43,39 @@ type OperationsConfig struct {
 type operations struct {
 	dispatcher *webhook.Dispatcher
 	link       func(organizationID string, id uuid.UUID) string
+
+	mu    sync.Mutex
+	last  webhook.Stats // to be shown until
+	until time.Time
+}
+
+// A look at a queue of a million takes a second, and pages look again every few
+// seconds: one that took long is shown for ten times as long.
+const (
+	longLook  = 200 * time.Millisecond
+	lookPause = 10
+)
+
+// stats returns what there is to do, as of a moment ago.
+func (o *operations) stats(ctx context.Context) (webhook.Stats, error) {
+	o.mu.Lock()
+	last, until := o.last, o.until
+	o.mu.Unlock()
+	began := time.Now()
+	if began.Before(until) {
+		return last, nil
+	}
+	s, err := o.dispatcher.Stats(ctx)
+	if took := time.Since(began); err == nil && took > longLook {
+		o.keep(s, began.Add(lookPause*took))
+	}
+	return s, err
+}
+
+func (o *operations) keep(s webhook.Stats, until time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last, o.until = s, until
 }
 
 // errNotStaff is of requests that are not the staff's.
@@ -119,7 +155,7 @@ func counted(n int) string {
 }
 
 func (c *call) stats() (operationsData, error) {
-	s, err := c.staff.dispatcher.Stats(c.r.Context())
+	s, err := c.staff.stats(c.r.Context())
 	c.now = s.At // the dispatcher's clock says how long ago something was
 	return operationsData{Stats: s, link: c.staff.link}, err
 }
@@ -147,6 +183,7 @@ func (c *call) confirmPause() error {
 }
 
 func (c *call) pause() error {
+	defer c.staff.keep(webhook.Stats{}, time.Time{})
 	if err := c.staff.dispatcher.Pause(c.r.Context(), c.actor.ID); err != nil {
 		return err
 	}
@@ -154,6 +191,7 @@ func (c *call) pause() error {
 }
 
 func (c *call) resume() error {
+	defer c.staff.keep(webhook.Stats{}, time.Time{})
 	if err := c.staff.dispatcher.Resume(c.r.Context(), c.actor.ID); err != nil {
 		return err
 	}

@@ -245,6 +245,7 @@ func numbersAreCountedUpToABound(f *fixture) {
 	f.Equal([]int{4, 4}, []int{got.Ready, got.Held})
 	f.Equal(many.ID, got.Backlog[0].WebhookID)
 	f.Equal([]int{4, 1}, []int{got.Backlog[0].Due, got.Backlog[1].Due})
+	f.Equal([]bool{true, false}, []bool{got.Backlog[0].More, got.Backlog[1].More})
 	f.Equal(noon, got.OldestDue)
 }
 

@@ -269,7 +269,7 @@ func TestDocumentsLinkToFilesThatExist(t *testing.T) {
 		text := readText(t, doc)
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
 			if !strings.Contains(m[1], "://") {
-				require.FileExists(t, m[1], doc)
+				require.FileExists(t, path.Join(path.Dir(doc), m[1]), doc)
 			}
 		}
 		for _, m := range folder.FindAllStringSubmatch(text, -1) {

@@ -20,7 +20,8 @@ import (
 // Embed [NopTracer], so that methods which are added later break nothing.
 type Tracer interface {
 	// AttemptStarted is called before a request is built; the request and
-	// AttemptEnded see the values of the context that it returns.
+	// AttemptEnded see the values of the context that it returns. An attempt that a
+	// panic of the Logger or the Clock breaks off has no end.
 	AttemptStarted(ctx context.Context, d AttemptStarted) context.Context
 	AttemptEnded(ctx context.Context, d AttemptEnded)
 

@@ -3,9 +3,12 @@ package otelwebhook_test
 import (
 	"context"
 	"errors"
+	"go/parser"
+	"go/token"
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -150,6 +153,24 @@ func everything(t *testing.T, h *host) {
 		return webhook.Stats{Slots: 1, LastClaim: time.Now(), Overview: webhook.Overview{LastPurge: time.Now()}}, nil
 	})
 	require.NoError(t, err)
+}
+
+// Who imports this package gets the API of OpenTelemetry, and no SDK.
+func TestOnlyTheAPIIsImported(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		for _, imported := range parsed.Imports {
+			require.Regexp(t, `^"([a-z/]+|github\.com/posthorn/webhook|go\.opentelemetry\.io/otel(/(attribute|codes|metric|propagation|semconv/v[0-9.]+|trace))?)"$`,
+				imported.Path.Value, file)
+		}
+	}
 }
 
 func TestTheDocumentHasAllMetrics(t *testing.T) {

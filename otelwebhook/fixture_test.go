@@ -141,7 +141,7 @@ func (h *host) named(name string) []tracetest.SpanStub {
 func attrs(s tracetest.SpanStub) map[string]string {
 	out := map[string]string{}
 	for _, a := range s.Attributes {
-		out[string(a.Key)] = a.Value.Emit()
+		out[string(a.Key)] = a.Value.String()
 	}
 	return out
 }

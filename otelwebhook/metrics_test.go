@@ -351,7 +351,7 @@ func TestConcurrentUse(t *testing.T) {
 
 // Measuring alone, without spans, allocates nothing besides what the context of an
 // attempt takes.
-func TestMeasuringAllocatesLittle(t *testing.T) {
+func TestMeasuringAllocatesLittle(t *testing.T) { //nolint:paralleltest // allocations of other tests would count
 	tel, err := otelwebhook.New(otelwebhook.Config{
 		TracerProvider: nooptrace.NewTracerProvider(), MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
 	})

@@ -112,7 +112,7 @@ func aCancelledInsertWritesNothing(f *txFixture) {
 
 func nothingShowsBeforeTheCommit(f *txFixture) {
 	w := f.webhook(subscribed(messages))
-	es := f.events(3)
+	es := f.events(3, func(e *webhook.EventRecord) { e.TraceContext = traceContext })
 	tx := f.tx()
 	for _, e := range es { // one call, or several, is one transaction
 		f.Equal([]webhook.InsertedEvent{{EventID: e.ID, Deliveries: 1}}, f.insertTx(tx, e))
@@ -135,7 +135,11 @@ func nothingShowsBeforeTheCommit(f *txFixture) {
 			State: webhook.DeliveryPending, DueAt: before, CreatedAt: before, Payload: e.Payload,
 		}, d)
 	}
-	f.Len(f.claimAll(), 3)
+	claims := f.claimAll()
+	f.Len(claims, 3)
+	for _, c := range claims {
+		f.Equal(traceContext, c.TraceContext)
+	}
 }
 
 func aRollbackLeavesNothing(f *txFixture) {

@@ -18,7 +18,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
 
@@ -180,7 +179,7 @@ func check(t *testing.T, got map[string]*dto.MetricFamily, expr parser.Expr, que
 		}
 		for _, m := range v.LabelMatchers {
 			switch {
-			case m.Name == labels.MetricName, m.Name == "job", m.Name == "instance":
+			case m.Name == model.MetricNameLabel, m.Name == "job", m.Name == "instance":
 				continue
 			case m.Value == "":
 				require.Contains(t, values, m.Name, query)

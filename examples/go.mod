@@ -6,6 +6,7 @@ require (
 	github.com/google/uuid v1.6.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/posthorn/webhook v0.0.0
+	github.com/posthorn/webhook/webhookschema v0.0.0
 	github.com/stretchr/testify v1.12.1
 	modernc.org/sqlite v1.62.0
 )
@@ -13,6 +14,7 @@ require (
 require (
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/google/jsonschema-go v0.4.3 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
@@ -28,4 +30,7 @@ require (
 	modernc.org/memory v1.12.1 // indirect
 )
 
-replace github.com/posthorn/webhook => ../
+replace (
+	github.com/posthorn/webhook => ../
+	github.com/posthorn/webhook/webhookschema => ../webhookschema
+)

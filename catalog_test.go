@@ -113,6 +113,7 @@ func TestSamplePayload(t *testing.T) {
 	t.Parallel()
 	got, ok := webhook.DefaultCatalog().SamplePayload(webhook.EventRoomRecordingTranscriptPublished)
 	require.True(t, ok)
+	//nolint:testifylint // byte for byte
 	require.Equal(t, `{"id":"019b797c-8e00-7d3a-9f00-5b1c2d3e4f50","event_type":"room_recording_transcript_published",`+
 		`"subject":{"type":"room","id":"3f0c9d1e-8f5b-4c55-9b0e-0f4d2c7a9b11"},"timestamp":"2026-01-01T12:00:00Z",`+
 		`"data":{"language":"en","recording_id":"16fd2706-8baf-433b-82eb-8c7fada847da","transcript_url":"https://example.com/transcripts/16fd2706"}}`, string(got))

@@ -7,6 +7,7 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/posthorn/webhook v0.0.0
 	github.com/posthorn/webhook/otelwebhook v0.0.0
+	github.com/posthorn/webhook/webhookschema v0.0.0
 	github.com/prometheus/client_golang v1.24.1
 	github.com/prometheus/client_model v0.6.2
 	github.com/prometheus/common v0.70.1
@@ -26,6 +27,7 @@ require (
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
+	github.com/google/jsonschema-go v0.4.3 // indirect
 	github.com/grafana/regexp v0.0.0-20250905093917-f7b3be9d1853 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
@@ -54,4 +56,5 @@ require (
 replace (
 	github.com/posthorn/webhook => ../
 	github.com/posthorn/webhook/otelwebhook => ../otelwebhook
+	github.com/posthorn/webhook/webhookschema => ../webhookschema
 )

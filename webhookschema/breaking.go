@@ -169,7 +169,8 @@ var wholes = [][]string{
 	{"contentSchema"},
 }
 
-var comparable = func() map[string]bool {
+// understood are the keywords that the comparison is about. Others may mean anything.
+var understood = func() map[string]bool {
 	known := map[string]bool{
 		"$ref": true, "allOf": true, "anyOf": true, "oneOf": true, "type": true, "enum": true, "const": true,
 		"minimum": true, "exclusiveMinimum": true, "maximum": true, "exclusiveMaximum": true, "multipleOf": true,
@@ -445,7 +446,7 @@ func (c *comparison) keywords(path string, old, now map[string]any) {
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(merged(old, now))) {
-		if !comparable[k] && !annotations[k] && k != "$id" && !strings.HasPrefix(k, "x-") && !c.same(old[k], now[k]) {
+		if !understood[k] && !annotations[k] && k != "$id" && !strings.HasPrefix(k, "x-") && !c.same(old[k], now[k]) {
 			c.unsure(path, "has another %s", k)
 		}
 	}

@@ -103,7 +103,7 @@ func describes(t reflect.Type) bool {
 // nil for others.
 func selfDescribed(t reflect.Type) (*jsonschema.Schema, error) {
 	if describes(t) {
-		own, ok := reflect.Zero(t).Interface().(describer)
+		own, ok := reflect.TypeAssert[describer](reflect.Zero(t))
 		if !ok {
 			return nil, fmt.Errorf("%s does not describe itself", t)
 		}

@@ -308,7 +308,7 @@ func TestSchemasAreOfWhatIsEncoded(t *testing.T) {
 		"quoted": fits(struct {
 			A int    `json:",string"`
 			B *bool  `json:",string"`
-			C []int  `json:",string"`
+			C []int  `json:",string"` //nolint:staticcheck // it has no effect
 			D string `json:",string"`
 		}{}),
 		"lists": fits(struct {
@@ -363,11 +363,11 @@ func TestSchemasAreOfWhatIsEncoded(t *testing.T) {
 		"names": fits(struct {
 			A int `json:"a/b"`
 			B int `json:"\u00fc"`
-			C int `json:"it's"`
+			C int `json:"it's"` //nolint:staticcheck // on purpose
 			D int `json:"-"`
-			E int `json:"-,"`
+			E int `json:"-,"` //nolint:staticcheck // on purpose
 			F int `json:"~0"`
-		}{}), //nolint:staticcheck // on purpose
+		}{}),
 		"hidden":  fits(hidden{}),
 		"text":    fits(&text, nil),
 		"unnamed": fits([]struct{ A *struct{ B int } }{{}, {&struct{ B int }{1}}}),
@@ -408,7 +408,7 @@ func TestPropertiesAreThoseThatAreEncoded(t *testing.T) {
 		B int `json:"ü"`
 		C int `json:"it's"` //nolint:staticcheck // on purpose
 		D int `json:"-"`
-		E int `json:"-,"`
+		E int `json:"-,"` //nolint:staticcheck // on purpose
 	}
 	require.ElementsMatch(t, keys(names{}), properties(schemaFor[names](t)))
 }

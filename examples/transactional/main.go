@@ -30,14 +30,15 @@ import (
 
 // The branch that the orders are placed in is what one can subscribe to, and
 // orders are what it tells of.
-const orderPlaced webhook.EventType = "order_placed"
-
-var branch = webhook.Subject{Type: "branch", ID: "2c5a8f5e-3f0b-4b7e-9d35-8a0c8c1f7e11"}
+var (
+	branch      = webhook.Subject{Type: "branch", ID: "2c5a8f5e-3f0b-4b7e-9d35-8a0c8c1f7e11"}
+	orderPlaced = webhook.DefineEvent("order_placed", "Order Placed", order{1, "Ada", 3})
+)
 
 func catalog() (*webhook.Catalog, error) {
 	return webhook.NewCatalog(
 		[]webhook.SubjectTypeInfo{{Type: branch.Type, Title: "Branch"}},
-		[]webhook.EventTypeInfo{{Type: orderPlaced, Title: "Order Placed", Sample: order{1, "Ada", 3}}},
+		[]webhook.EventTypeInfo{orderPlaced.Info()},
 	)
 }
 
@@ -91,7 +92,7 @@ func run(ctx context.Context, out io.Writer, dsn string) (err error) {
 	}
 	_, secret, err := s.manager.Create(ctx, admin, webhook.WebhookInput{
 		Name: "Warehouse", EndpointURL: rcv.server.URL,
-		Subscriptions: []webhook.Subscription{{Subject: branch, EventType: orderPlaced}},
+		Subscriptions: []webhook.Subscription{{Subject: branch, EventType: orderPlaced.Type()}},
 	})
 	if err != nil {
 		return err
@@ -186,9 +187,7 @@ func (s shop) place(ctx context.Context, o order) (published webhook.Published, 
 	if err != nil {
 		return published, err
 	}
-	published, err = s.publisher.PublishTx(ctx, s.store.WithTx(tx), webhook.Event{
-		OrganizationID: admin.OrganizationID, Type: orderPlaced, Subject: branch, Data: o,
-	})
+	published, err = s.publisher.PublishTx(ctx, s.store.WithTx(tx), orderPlaced.New(admin.OrganizationID, branch, o))
 	if err != nil {
 		return published, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthorn/webhook"
+	"github.com/posthorn/webhook/webhookschema/schematest"
 )
 
 func TestSQLite(t *testing.T) {
@@ -57,6 +58,14 @@ func TestPostgresIsCleanAfterAnEarlyEnd(t *testing.T) {
 	checkDropped(t, dsn, out.written.String())
 }
 
+// The golden file is what receivers have been promised.
+func TestEventsBreakNoReceiver(t *testing.T) {
+	t.Parallel()
+	catalog, err := catalog()
+	require.NoError(t, err)
+	schematest.Golden(t, catalog, "testdata/events.json")
+}
+
 func TestUnusableDSN(t *testing.T) {
 	t.Parallel()
 	for _, dsn := range []string{"root@tcp(127.0.0.1:3306)/", "postgres://nobody@127.0.0.1:1/none?connect_timeout=1"} {
@@ -77,7 +86,7 @@ func TestDisagreementIsAnError(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = s.manager.Create(t.Context(), admin, webhook.WebhookInput{
 		Name: "Warehouse", EndpointURL: rcv.server.URL,
-		Subscriptions: []webhook.Subscription{{Subject: branch, EventType: orderPlaced}},
+		Subscriptions: []webhook.Subscription{{Subject: branch, EventType: orderPlaced.Type()}},
 	})
 	require.NoError(t, err)
 	placed, err := s.place(t.Context(), orders[0])
@@ -105,7 +114,7 @@ func TestReceiverRefusesForgeries(t *testing.T) {
 	wrong, err := webhook.NewSecret()
 	require.NoError(t, err)
 	require.NoError(t, rcv.trust(right))
-	const body = `{"data":{"number":7,"customer":"Eve","teapots":1}}`
+	const body = `{"id":"019b797c-8e00-7d3a-9f00-5b1c2d3e4f50","event_type":"order_placed","data":{"number":7,"customer":"Eve","teapots":1}}`
 	post := func(secret webhook.Secret) int {
 		signer, err := webhook.NewSigner(secret)
 		require.NoError(t, err)

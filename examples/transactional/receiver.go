@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/x509"
-	"encoding/json"
 	"io"
 	"log"
 	"net/http"
@@ -13,7 +12,7 @@ import (
 )
 
 // receiver is the warehouse's HTTPS server. It shares nothing with the shop but
-// the secret.
+// the secret and the definition of the event.
 type receiver struct {
 	server *httptest.Server
 	mux    http.ServeMux
@@ -45,20 +44,31 @@ func (r *receiver) trust(secret webhook.Secret) error {
 	var mu sync.Mutex
 	seen := map[string]bool{}
 	r.mux.Handle("POST /", verifier.Middleware(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		var event struct {
-			Data order `json:"data"`
-		}
-		if err := json.NewDecoder(req.Body).Decode(&event); err != nil {
+		o, err := readOrder(req.Body)
+		if err != nil {
 			http.Error(w, "not an order", http.StatusBadRequest)
 			return
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		if id := req.Header.Get("webhook-id"); !seen[id] {
-			r.orders <- event.Data
+			r.orders <- o
 			seen[id] = true
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})))
 	return nil
+}
+
+// readOrder reads a payload that has been verified.
+func readOrder(body io.Reader) (order, error) {
+	payload, err := io.ReadAll(body)
+	if err != nil {
+		return order{}, err
+	}
+	event, err := webhook.ParsePayload(payload)
+	if err != nil {
+		return order{}, err
+	}
+	return orderPlaced.Decode(event)
 }

@@ -38,7 +38,7 @@ func Golden(t testing.TB, c *webhook.Catalog, path string) {
 		t.Fatalf("schematest: %s is 1 or breaking, not %q", Update, update)
 		return
 	}
-	want, err := os.ReadFile(path) //nolint:gosec // the test names the file
+	want, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && update == "":
 		t.Fatalf("schematest: there is no %s yet; %s=1 go test writes it", path, Update)
@@ -75,11 +75,11 @@ func Golden(t testing.TB, c *webhook.Catalog, path string) {
 
 func write(t testing.TB, path string, document []byte) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // what a checkout has
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 		return
 	}
-	if err := os.WriteFile(path, document, 0o644); err != nil { //nolint:gosec // as above
+	if err := os.WriteFile(path, document, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -146,6 +146,15 @@ import (
 // the others are given, keeps what a recovery itself adds out of its own sight.
 // A Preview returns the same counts and changes nothing. ErrConflict if the
 // webhook is inactive.
+//
+// S25. When SetPaused has paused, neither Claim nor InsertEvents leases anything,
+// whichever process calls, until SetPaused resumes; a claim says so, and its
+// NextDue is when a lease will run out. Everything else goes on: attempts in
+// flight are finished or settled, notices are claimed, and what is old is purged. Pausing what is paused
+// changes nothing, nor does resuming what is not. Overview counts the open
+// deliveries of all organizations, each at one moment of the call, no further than it
+// is asked to; rows that Sweep has yet to move may count as what they were. LastPurge is of the last
+// Purge that left nothing.
 type Store interface {
 	ManagerStore
 	DispatcherStore
@@ -164,6 +173,7 @@ type DispatcherStore interface {
 	DeliveryQueue
 	NoticeQueue
 	Purger
+	Overseer
 }
 
 // Scope limits reads and changes to one organization. The zero Scope matches
@@ -411,6 +421,7 @@ type ClaimParams struct {
 type ClaimResult struct {
 	Claims  []Claim
 	NextDue time.Time
+	Paused  bool // nothing was claimed, because of SetPaused
 }
 
 // Claim is a leased delivery with all that one attempt needs.
@@ -537,6 +548,79 @@ type PurgeResult struct {
 	Payloads, Attempts, Deliveries, Events int
 	HeldCancelled                          int
 	More                                   bool
+}
+
+// Plus is what two batches did, and whether the later one, p, left anything.
+func (r PurgeResult) Plus(p PurgeResult) PurgeResult {
+	return PurgeResult{
+		Payloads: r.Payloads + p.Payloads, Attempts: r.Attempts + p.Attempts, Deliveries: r.Deliveries + p.Deliveries,
+		Events: r.Events + p.Events, HeldCancelled: r.HeldCancelled + p.HeldCancelled, More: p.More,
+	}
+}
+
+// Overseer shows the work of all dispatchers and stops it. It knows no
+// organizations: it is for the people who run the host, not for a [Manager]'s
+// actors.
+type Overseer interface {
+	Overview(ctx context.Context, p OverviewParams) (Overview, error)
+	SetPaused(ctx context.Context, p SetPausedParams) error
+}
+
+// OverviewParams bounds an overview.
+type OverviewParams struct {
+	Now time.Time
+	Top int // webhooks in Backlog, at most
+
+	// CountTo is what each number is counted to, so that a look at a queue of
+	// millions takes no longer than at one of that many. A number that has reached it
+	// means that many or more. 0 means no bound.
+	CountTo int
+}
+
+// Overview is how much work there is in the store, of all organizations. It
+// holds no payload and no secret, but names and ids of customers.
+type Overview struct {
+	Ready   int // deliveries that are due
+	Waiting int // that are due later
+	Leased  int // whose attempts are in flight, or whose leases ran out and are not settled yet
+	Held    int // of webhooks that are inactive
+
+	// OldestDue is when the first of the Ready ones fell due, as far as Backlog's
+	// OldestDue tells; zero if there is none.
+	OldestDue time.Time
+
+	// Backlog is the active webhooks with the most deliveries due, those with the
+	// most first.
+	Backlog []WebhookBacklog
+
+	NoticesWaiting int
+	NextNotice     time.Time // when the first of them is due, or its lease ends; zero if there is none
+
+	LastPurge   time.Time // when retention last had deleted all that was old; zero means never
+	LastPurged  PurgeResult
+	Paused      bool
+	PausedSince time.Time // zero if not paused
+	PausedBy    string    // who paused, in the words of SetPaused
+}
+
+// WebhookBacklog is a webhook with deliveries that are due.
+type WebhookBacklog struct {
+	WebhookID      uuid.UUID
+	OrganizationID string
+	Name           string
+	EndpointHost   string // of its URL, without port, path or credentials
+	Due            int
+
+	// OldestDue is when the first of them fell due; with more than a thousand, of
+	// the thousand that were created first.
+	OldestDue time.Time
+}
+
+// SetPausedParams says that dispatchers shall pause, or go on.
+type SetPausedParams struct {
+	Paused bool
+	By     string // who asks for it
+	Now    time.Time
 }
 
 // WakeSource is what a store may offer besides [Store]: telling of new due work

@@ -159,6 +159,7 @@ func (s *Store) Purge(ctx context.Context, p webhook.PurgeParams) (webhook.Purge
 			delete(s.hooks, id)
 		}
 	}
+	s.notePurge(p.Now, out)
 	return out, nil
 }
 

@@ -117,7 +117,7 @@ func (s *Store) InsertEvents(ctx context.Context, p webhook.InsertParams) (webho
 		in, result := s.prepare(rec, p, nil)
 		if in != nil {
 			for _, d := range s.apply(*in) {
-				if p.Lease != nil && d.in == &d.hook.ready && p.Lease.Take(d.event.ID, d.hook.ID, d.hook.OrganizationID) {
+				if p.Lease != nil && !s.paused && d.in == &d.hook.ready && p.Lease.Take(d.event.ID, d.hook.ID, d.hook.OrganizationID) {
 					out.Claims = append(out.Claims, s.lease(d, d.created, p.Lease.For))
 				}
 			}

@@ -46,10 +46,17 @@ func (s *Store) Claim(ctx context.Context, p webhook.ClaimParams) (webhook.Claim
 		return webhook.ClaimResult{}, err
 	}
 	defer s.mu.Unlock()
+	var out webhook.ClaimResult
+	if s.paused {
+		out.Paused = true
+		if s.leased.len() > 0 {
+			out.NextDue = s.leased.top().claim.LeasedUntil
+		}
+		return out, nil
+	}
 	now := stored(p.Now)
 	s.promote(now)
 	room := newRoom(p)
-	var out webhook.ClaimResult
 	for progress := true; progress && len(out.Claims) < p.Limit; {
 		progress = false
 		e := s.ready.Front()

@@ -44,6 +44,7 @@ type Store struct {
 	notices heap[*hook]     // by when their notice is due, or its lease ends
 
 	listeners map[*func()]struct{}
+	oversight
 }
 
 // organization is what one tenant has.

@@ -80,13 +80,18 @@ type claimHook struct {
 func (k *claiming) run(ctx context.Context) error {
 	began, from := ticks(), k.session.lanes.leasedFrom()
 	ahead, _, err := first(ctx, k.session, func(scan func(...any) error, a *ahead) error {
-		return scan(at{&a.waiting}, at{&a.leased})
+		return scan(at{&a.waiting}, at{&a.leased}, &a.paused)
 	}, `select (select wake_at from {queue} where phase = 1 order by wake_at limit 1),
-		(select wake_at from {queue} where phase = 2 and wake_at >= ? order by wake_at limit 1)`, from.UnixMicro())
+		(select wake_at from {queue} where phase = 2 and wake_at >= ? order by wake_at limit 1), `+isPaused, from.UnixMicro())
 	if err != nil {
 		return err
 	}
 	k.session.lanes.leasedUntil(from, ahead.leased, k.now, ticks().Sub(began))
+	if ahead.paused > 0 {
+		k.out.Paused = true
+		k.soonest(ahead.leased)
+		return nil
+	}
 	promoted := 0
 	if !ahead.waiting.IsZero() && !ahead.waiting.After(k.now) {
 		if promoted, err = k.promote(ctx); err != nil {
@@ -113,8 +118,12 @@ func (k *claiming) run(ctx context.Context) error {
 	}
 }
 
-// ahead is when, at the earliest, a waiting row is due and a lease ends.
-type ahead struct{ waiting, leased time.Time }
+// ahead is when, at the earliest, a waiting row is due and a lease ends, and
+// whether dispatchers are paused.
+type ahead struct {
+	waiting, leased time.Time
+	paused          int
+}
 
 // take claims, round by round, until the limit or nothing is left.
 func (k *claiming) take(ctx context.Context) error {

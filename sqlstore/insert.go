@@ -86,6 +86,7 @@ type insertion struct {
 	now    time.Time
 	token  uuid.UUID // of this call, to know its events by
 	events []insertEvent
+	paused bool // nothing may be leased
 
 	deliveries []insertDelivery
 	claims     []webhook.Claim
@@ -229,18 +230,19 @@ func (in *insertion) findKeys(ctx context.Context, c session) error {
 // findRecipients finds the webhooks that get the events. Webhooks are not
 // locked: what changes meanwhile is dealt with by epochs, see delivery.go.
 func (in *insertion) findRecipients(ctx context.Context, c session) error {
-	const columns = "w.id, w.active, w.epoch, w.created_at, w.endpoint_url, w.secret"
+	const columns = "w.id, w.active, w.epoch, w.created_at, w.endpoint_url, w.secret, " + isPaused
 	type candidate struct {
 		recipient
 		event int
 		sub   webhook.Subscription
 	}
 	scan := func(scan func(...any) error, k *candidate) error {
-		var active int
+		var active, paused int
 		var created int64
-		err := scan(&k.event, &k.id, &active, &k.epoch, &created, &k.url, maybe[[]byte]{&k.secret},
+		err := scan(&k.event, &k.id, &active, &k.epoch, &created, &k.url, maybe[[]byte]{&k.secret}, &paused,
 			&k.sub.Subject.Type, &k.sub.Subject.ID, fromJSON[map[string]string]{&k.sub.Filter})
 		k.active, k.createdAt = active == 1, time.UnixMicro(created)
+		in.paused = paused > 0
 		return err
 	}
 	x := c.d.rows()
@@ -445,7 +447,7 @@ func (in *insertion) writeDeliveries(ctx context.Context, c session) error {
 		}
 		for j := range e.hooks {
 			d := insertDelivery{id: c.ids.New(in.now), event: e, hook: &e.hooks[j]}
-			if l := in.p.Lease; l != nil && d.hook.active && l.Take(e.ID, d.hook.id, e.OrganizationID) {
+			if l := in.p.Lease; l != nil && !in.paused && d.hook.active && l.Take(e.ID, d.hook.id, e.OrganizationID) {
 				d.claim = &webhook.Claim{
 					DeliveryID: d.id, EventID: e.ID, WebhookID: d.hook.id, OrganizationID: e.OrganizationID,
 					EventType: e.Type, Test: e.Test, Attempt: 1, Token: tokenOf(in.token, d.id), DueAt: in.now,

@@ -84,7 +84,13 @@ func (s *Store) Purge(ctx context.Context, p webhook.PurgeParams) (webhook.Purge
 		out.Payloads += got.Payloads
 		out.More = out.More || got.More
 	}
-	return out, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return out, err
+	}
+	if total, done := s.purging.add(out); done {
+		return out, s.notePurge(ctx, p.Now, total)
+	}
+	return out, nil
 }
 
 // purgeDeliveriesStep is the one that is gone through in rounds.
@@ -98,10 +104,26 @@ type purgeRound struct {
 	before int64 // what was old enough when the round began
 }
 
-// purging keeps the round.
+// purging keeps the round, and what has been deleted since the last call that left
+// nothing.
 type purging struct {
 	mu    sync.Mutex
 	round purgeRound
+	total webhook.PurgeResult
+}
+
+// add counts what a call has deleted. If it has left nothing, it returns the total
+// and begins anew.
+func (r *purging) add(p webhook.PurgeResult) (total webhook.PurgeResult, done bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	total = r.total.Plus(p)
+	if p.More {
+		r.total = total
+		return total, false
+	}
+	r.total = webhook.PurgeResult{}
+	return total, true
 }
 
 func (r *purging) get() purgeRound {

@@ -136,3 +136,12 @@ func (a annotated) Purge(ctx context.Context, p webhook.PurgeParams) (webhook.Pu
 	got, err := a.store.Purge(ctx, p)
 	return got, by("Purge", err)
 }
+
+func (a annotated) Overview(ctx context.Context, p webhook.OverviewParams) (webhook.Overview, error) {
+	got, err := a.store.Overview(ctx, p)
+	return got, by("Overview", err)
+}
+
+func (a annotated) SetPaused(ctx context.Context, p webhook.SetPausedParams) error {
+	return by("SetPaused", a.store.SetPaused(ctx, p))
+}

@@ -38,6 +38,7 @@ const (
 	leakyNotices   = "a notice tells the secret"
 	leakyErrors    = "an error tells the secret"
 	purgedPending  = "a purge takes pending deliveries"
+	deafPauses     = "a pause is only said"
 
 	sixMethods = "only six methods are written" // of a beginner
 )
@@ -147,6 +148,16 @@ func (s *toy) Claim(ctx context.Context, p webhook.ClaimParams) (webhook.ClaimRe
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	got, err := s.Store.Claim(ctx, p)
+	if s.fault == deafPauses && got.Paused {
+		if err := s.SetPaused(ctx, webhook.SetPausedParams{Now: p.Now}); err != nil {
+			return got, err
+		}
+		got, err = s.Store.Claim(ctx, p)
+		got.Paused = true
+		if err := s.SetPaused(ctx, webhook.SetPausedParams{Paused: true, Now: p.Now}); err != nil {
+			return got, err
+		}
+	}
 	idle := err == nil && len(got.Claims) == 0 && p.Limit > 0
 	if idle && s.fault == earlyClaims && got.NextDue.After(p.Now) {
 		wait := got.NextDue.Sub(p.Now)
@@ -323,6 +334,11 @@ func TestAFaultFailsTheClausesItBreaks(t *testing.T) {
 		{fault: leakyNotices, want: []string{"S19/OneOpenNoticeCountsThemAll", "S20/NoReadReturnsIt"}},
 		{fault: leakyErrors, want: []string{"S18/ErrorsCarryNoSecretAndNoPayload"}},
 		{fault: purgedPending, want: []string{"S17/DeliveriesAndTheirEvents", "S17/PendingOnesStay"}},
+		{
+			fault: deafPauses,
+			want:  []string{"S25/NothingIsLeasedWhilePaused"},
+			may:   []string{"S25/NoClaimAfterPausing"},
+		},
 	} {
 		t.Run(tc.fault, func(t *testing.T) {
 			failed, out := runToy(t, tc.fault)
@@ -372,6 +388,6 @@ func runToy(t *testing.T, fault string) (failed []string, out string) {
 	} else {
 		require.Error(t, err, "%s", out)
 	}
-	require.Len(t, clauseEnded.FindAll(printed, -1), 23, "every clause comes to its end:\n%s", out)
+	require.Len(t, clauseEnded.FindAll(printed, -1), 24, "every clause comes to its end:\n%s", out)
 	return failed, out
 }

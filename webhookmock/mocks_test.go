@@ -20,6 +20,7 @@ type dispatcherStore struct {
 	*webhookmock.MockDeliveryQueue
 	*webhookmock.MockNoticeQueue
 	*webhookmock.MockPurger
+	*webhookmock.MockOverseer
 }
 
 var _ webhook.DispatcherStore = dispatcherStore{}
@@ -30,7 +31,7 @@ func TestAFaultAtACertainCall(t *testing.T) {
 	t.Parallel()
 	ctrl := gomock.NewController(t)
 	store := dispatcherStore{
-		webhookmock.NewMockDeliveryQueue(ctrl), webhookmock.NewMockNoticeQueue(ctrl), webhookmock.NewMockPurger(ctrl),
+		webhookmock.NewMockDeliveryQueue(ctrl), webhookmock.NewMockNoticeQueue(ctrl), webhookmock.NewMockPurger(ctrl), webhookmock.NewMockOverseer(ctrl),
 	}
 	doer, clock := webhookmock.NewMockHTTPDoer(ctrl), webhookmock.NewMockClock(ctrl)
 	secret, err := webhook.NewSecret()

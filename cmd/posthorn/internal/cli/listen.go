@@ -122,7 +122,7 @@ func (p Program) runListen(ctx context.Context, flags listenFlags, in *inspector
 	// The bounds in time are what keeps strangers from holding connections.
 	server := &http.Server{
 		Handler: rcv, ErrorLog: log.New(io.Discard, "", 0),
-		BaseContext: func(net.Listener) context.Context { return ctx }, // delays end with it
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // delays end with it
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 	}
 	scheme := "http"

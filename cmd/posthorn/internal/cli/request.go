@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -72,7 +73,7 @@ func cutHead(text []byte) (head, body []byte, found bool) {
 }
 
 func headersOf(text []byte) (http.Header, error) {
-	full := append(bytes.TrimRight(text, "\r\n"), "\r\n\r\n"...)
+	full := slices.Concat(bytes.TrimRight(text, "\r\n"), []byte("\r\n\r\n"))
 	h, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(full))).ReadMIMEHeader()
 	if err != nil {
 		return nil, fmt.Errorf("has a line among its headers that is none: %w", err)

@@ -35,7 +35,11 @@ func (p Program) secrets(f secretFlags) (secrets []webhook.Secret, err error) {
 		if err != nil {
 			return nil, failed("--secret-file: %w", err)
 		}
-		texts = strings.Fields(string(text))
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimRight(line, "\r\n"); line != "" {
+				texts = append(texts, line)
+			}
+		}
 		if len(texts) == 0 {
 			return nil, wrongUsage(from, "has no secret in it")
 		}

@@ -506,4 +506,3 @@ func (p Program) printSentText(s sent, a webhook.Attempt) error {
 	}
 	return nil
 }
-

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -235,4 +236,25 @@ func TestCompletion(t *testing.T) {
 		require.Zero(t, got.code)
 		require.Contains(t, got.out, tc.want, tc.line)
 	}
+}
+
+// lines counts lines, and does something after so many.
+type lines struct {
+	n, after int
+	then     func()
+}
+
+// Write counts.
+func (l *lines) Write(p []byte) (int, error) {
+	l.n += bytes.Count(p, []byte("\n"))
+	if l.n == l.after {
+		l.then()
+	}
+	return len(p), nil
+}
+
+func mainWith(ctx context.Context, out io.Writer, args ...string) int {
+	return cli.Main(ctx, cli.Program{
+		Args: args, Stdin: strings.NewReader(""), Stdout: out, Stderr: io.Discard, Getenv: func(string) string { return "" },
+	})
 }

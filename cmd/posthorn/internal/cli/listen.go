@@ -225,7 +225,7 @@ func (rcv *receiver) judge(body []byte, h http.Header, readErr error) (status in
 	rep.Answered = status
 	rep.describe(body, h)
 	if err := rcv.print(rep, why); err != nil {
-		rcv.broken = err
+		rcv.broken, status = err, http.StatusInternalServerError
 	}
 	if n := rcv.verified + rcv.refused; n == rcv.count || rcv.broken != nil {
 		rcv.end()

@@ -14,7 +14,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -211,6 +210,3 @@ func TestSendSecretFromAFile(t *testing.T) {
 	require.Zero(t, raw.code, raw.errors)
 	require.Zero(t, world{stdin: raw.out}.run(t.Context(), "verify", "--secret-file", file).code)
 }
-
-// time is what the tests of listen wait for at the most.
-const patience = 30 * time.Second

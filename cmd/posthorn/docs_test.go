@@ -91,7 +91,7 @@ func TestThePageShowsWhatHappens(t *testing.T) {
 	require.NotNil(t, listener)
 	require.NoError(t, listener.Process.Signal(syscall.SIGINT))
 	require.Equal(t, 1, listener.end(t))
-	require.Equal(t, alike(want), alike(listener.stdout.String()))
+	require.Equal(t, alike(want), alike(listener.stdout.text.String()))
 }
 
 var flagForm = regexp.MustCompile(`--[a-z][a-z-]*`)

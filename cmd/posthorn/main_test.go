@@ -78,16 +78,16 @@ type listener struct {
 // printed is what a process has printed, to be read when it has ended, and says
 // when that begins.
 type printed struct {
-	bytes.Buffer
+	text  bytes.Buffer
 	begun chan struct{}
 }
 
 // Write keeps it.
 func (p *printed) Write(b []byte) (int, error) {
-	if p.Len() == 0 {
+	if p.text.Len() == 0 {
 		close(p.begun)
 	}
-	return p.Buffer.Write(b)
+	return p.text.Write(b)
 }
 
 var address = regexp.MustCompile(`listening on (http://\S+),`)
@@ -129,7 +129,7 @@ func TestListenBesideSend(t *testing.T) {
 	require.Equal(t, "posthorn send: refused: the receiver answered 401, and only 2xx is a success\n", errs)
 
 	require.Equal(t, 1, l.end(t), "it has refused one")
-	printed := l.stdout.String()
+	printed := l.stdout.text.String()
 	require.Regexp(t, `^\d\d:\d\d:\d\d  204  verified  message_sent \(test\)  room `, printed)
 	require.Contains(t, printed, `      "text": "Hello, World!"`)
 	require.Contains(t, printed, "401  refused   pivot: X-Pivot-Signature does not fit the body")

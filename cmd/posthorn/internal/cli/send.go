@@ -286,7 +286,7 @@ func deliver(ctx context.Context, d delivery, doer webhook.HTTPDoer) (webhook.At
 	if err != nil {
 		return webhook.Attempt{}, faultsOf(err, map[string]string{"data": "--data", "subject": "--subject", "type": "--event-type"})
 	}
-	if _, err := disp.RunOnce(ctx); err != nil {
+	if _, err := disp.RunOnce(ctx); err != nil && ctx.Err() == nil { // after Ctrl-C the log says how far it was
 		return webhook.Attempt{}, failed("%w", err)
 	}
 	log, err := mgr.Attempts(context.WithoutCancel(ctx), actor, webhook.AttemptQuery{WebhookID: id})

@@ -47,6 +47,18 @@ func (s *Store) Migrate(ctx context.Context) error {
 	return nil
 }
 
+// SchemaVersion returns the version that the tables have, 0 if there are none, and
+// changes nothing. The version that this release makes is the number of files in
+// [Migrations]. If the tables are for later releases only, that is an error, beside
+// their version.
+func (s *Store) SchemaVersion(ctx context.Context) (int, error) {
+	found, err := session{s, s.db}.foundVersion(ctx)
+	if err != nil {
+		return found, fmt.Errorf("sqlstore: schema version: %w", err)
+	}
+	return found, nil
+}
+
 func (s *Store) migrate(ctx context.Context) error {
 	files, err := fs.Glob(Migrations(s.d), "*.sql")
 	if err != nil {

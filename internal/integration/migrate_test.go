@@ -119,8 +119,18 @@ func TestNewerTables(t *testing.T) {
 			require.ErrorContains(t, err, "version 98")
 			require.ErrorContains(t, err, "newer release")
 			requireRefused(t, store, "newer release")
+			version, err := store.SchemaVersion(t.Context())
+			require.ErrorContains(t, err, "newer release")
+			require.Equal(t, 99, version)
 		})
 	}
+}
+
+func requireVersion(t *testing.T, store *sqlstore.Store, want int) {
+	t.Helper()
+	version, err := store.SchemaVersion(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, version)
 }
 
 func TestMissingTables(t *testing.T) {
@@ -130,8 +140,12 @@ func TestMissingTables(t *testing.T) {
 			t.Parallel()
 			store := s.Empty(t).Store(t)
 			requireRefused(t, store, "Migrate")
+			requireVersion(t, store, 0)
 			require.NoError(t, store.Migrate(t.Context()))
 			requireWorks(t, store) // the same store, once they are there
+			files, err := fs.Glob(sqlstore.Migrations(s.Dialect), "*.sql")
+			require.NoError(t, err)
+			requireVersion(t, store, len(files))
 		})
 	}
 }

@@ -53,7 +53,7 @@ func runAll(ctx context.Context, b *bench, resized bool) error {
 	if len(all) == 0 {
 		return fmt.Errorf("-all finds no scenario %q on store %q", b.scenario, b.store)
 	}
-	c, err := thisCheckout(ctx)
+	c, err := checkoutAt(ctx, ".")
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ type machineInfo struct {
 }
 
 func (m machineInfo) String() string {
-	return fmt.Sprintf("%s, %d of its CPUs, %d MB of memory, %s, %s", m.CPU, m.CPUs, m.MemoryMB, m.System, m.Go)
+	return fmt.Sprintf("%s, %d CPUs, %d MB of memory, %s, %s", m.CPU, m.CPUs, m.MemoryMB, m.System, m.Go)
 }
 
 // thisMachine reads what Linux says. What it does not say is left out.
@@ -68,10 +68,10 @@ func measured() []string {
 	return []string{":(glob)**/*.go", ":(glob)**/*.sql", ":(glob)**/go.mod", ":(glob)**/go.sum", ":(exclude,glob)**/*_test.go"}
 }
 
-// thisCheckout asks git. Uncommitted changes of what is measured are marked with a
-// plus sign.
-func thisCheckout(ctx context.Context) (c checkout, err error) {
-	root, err := git(ctx, ".", "rev-parse", "--show-toplevel")
+// checkoutAt asks git about the repository around a folder. Uncommitted changes of
+// what is measured are marked with a plus sign.
+func checkoutAt(ctx context.Context, folder string) (c checkout, err error) {
+	root, err := git(ctx, folder, "rev-parse", "--show-toplevel")
 	if err != nil {
 		return c, err
 	}

@@ -55,7 +55,7 @@ func TestScenarios(t *testing.T) {
 				switch s.name {
 				case "log": // asks for so many of them
 					size.webhooks = 2 * logScopes
-				case "drain", "pipe", "snapshot", "scale":
+				case "drain", "pipe", "snapshot", "scale", "memory":
 					size.rounds = 1
 				}
 				b := newBench(options{scenario: s.name, store: store, dsn: dsn, organizations: 2, quick: true, rate: 100}, size, io.Discard)

@@ -118,7 +118,7 @@ func fullSizes() sizes {
 		scaled:             100_000,
 		scaleProcesses:     []int{1, 2, 4, 8},
 		memoryPending:      1_000_000,
-		memoryFor:          15 * time.Second,
+		memoryFor:          10 * time.Second,
 		inMemory:           500_000,
 		logged:             10_000_000,
 		loggedSQLite:       1_000_000,
@@ -157,7 +157,7 @@ func quickSizes() sizes {
 	s.stormRounds = 1
 	s.stormFor = 17 * time.Second // more than one timeout
 	s.scaled = 12_000
-	s.memoryPending, s.memoryFor = 250_000, 4*time.Second
+	s.memoryPending, s.memoryFor = 300_000, 3*time.Second
 	s.inMemory = 100_000
 	s.logged, s.loggedSQLite = 500_000, 100_000
 	s.logRepeats = 10

@@ -107,7 +107,7 @@ func writeFigures(text *strings.Builder, shown map[job]*result) {
 				if size == sizeQuick {
 					cells[i] += " (quick)"
 				}
-				if i == 0 && !f.asked.none() {
+				if i == 0 && size == sizeFull && !f.asked.none() {
 					verdict = "reached"
 					if !f.asked.reached(value) {
 						verdict = "**not reached**"

@@ -159,7 +159,7 @@ func scenarios() []scenario {
 			figures: []figure{{name: "memory_rss_mb"}, {name: "allocs_per_delivery"}},
 		},
 		{
-			name: "delete", about: "a webhook with many pending deliveries is deactivated, resumed, deleted", stores: everywhere, run: (*bench).deletion,
+			name: "delete", about: "a webhook with many pending deliveries is deactivated, resumed, deleted", stores: servers, run: (*bench).deletion,
 			figures: []figure{
 				{name: "publish_longest_alone_ms"},
 				{name: "deactivate_call_ms", asked: atMost(50)}, {name: "deactivate_publish_longest_ms", asked: atMost(50)}, {name: "deactivate_rows_per_second"},

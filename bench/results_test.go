@@ -202,7 +202,7 @@ func TestCheckoutKnowsWhatIsMeasured(t *testing.T) {
 	do("commit", "-qam", "code")
 	require.NotContains(t, []string{first, first + "+"}, now())
 
-	_, err := checkoutAt(context.Background(), t.TempDir())
+	_, err := checkoutAt(t.Context(), t.TempDir())
 	require.Error(t, err)
 }
 

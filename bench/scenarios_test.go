@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"os"
 	"regexp"
@@ -47,10 +46,6 @@ func TestScenarios(t *testing.T) {
 		for _, store := range tested(s) {
 			t.Run(s.name+"/"+s.storeName(store), func(t *testing.T) {
 				t.Parallel()
-				dsn := ""
-				if store == storePostgres {
-					dsn = postgresDSN(t)
-				}
 				size := tinySizes()
 				switch s.name {
 				case "log": // asks for so many of them
@@ -58,7 +53,7 @@ func TestScenarios(t *testing.T) {
 				case "drain", "pipe", "snapshot", "scale", "memory":
 					size.rounds = 1
 				}
-				b := newBench(options{scenario: s.name, store: store, dsn: dsn, organizations: 2, quick: true, rate: 100}, size, io.Discard)
+				b := newBench(options{scenario: s.name, store: store, dsn: serverOf(t, store), organizations: 2, quick: true, rate: 100}, size, io.Discard)
 				var out bytes.Buffer
 
 				r, err := b.run(t.Context())
@@ -86,34 +81,46 @@ func TestScenarios(t *testing.T) {
 }
 
 // tested are the stores on which a scenario is tested: what needs no server where
-// that will do, and PostgreSQL for what is there for it alone.
+// that will do, and PostgreSQL for what is there for it alone. With POSTHORN_LONG it
+// is all of them.
 func tested(s scenario) []string {
 	switch {
 	case len(s.stores) == 0:
 		return []string{""}
+	case os.Getenv("POSTHORN_LONG") != "":
+		return s.stores
 	case s.peer:
 		return []string{storeMem, storePostgres}
+	case s.name == "isolate": // whose events would line up for SQLite's one writer
+		return []string{storeMem}
 	case slices.Contains(s.stores, storeSQLite):
-		if s.name == "isolate" { // whose events would line up for SQLite's one writer
-			return []string{storeMem}
-		}
 		return []string{storeSQLite}
 	default:
 		return s.stores
 	}
 }
 
-// postgresDSN is where internal/integration's server is. Without one a test is
-// skipped, but not in CI.
-func postgresDSN(t *testing.T) string {
+// serverOf is where the server of a store is that internal/integration uses as well,
+// or "" if it is in its usual place. Without one a test is skipped, but not in CI.
+func serverOf(t *testing.T, store string) (dsn string) {
 	t.Helper()
-	dsn := os.Getenv("POSTHORN_TEST_POSTGRES")
-	d, err := createPostgres(t.Context(), dsn)
+	var db *database
+	var err error
+	switch store {
+	case storePostgres:
+		dsn = os.Getenv("POSTHORN_TEST_POSTGRES")
+		db, err = openPostgres(t.Context(), dsn, false)
+	case storeMariaDB:
+		dsn = os.Getenv("POSTHORN_TEST_MYSQL")
+		db, err = openMariaDB(t.Context(), dsn)
+	default:
+		return ""
+	}
 	if err == nil {
-		err = d.drop(context.WithoutCancel(t.Context()))
+		err = db.close()
 	}
 	if err != nil && os.Getenv("CI") != "true" {
-		t.Skipf("no PostgreSQL: %v", err)
+		t.Skipf("no server for %s: %v", store, err) //nolint:forbidigo // CI fails instead
 	}
 	require.NoError(t, err)
 	return dsn

@@ -109,6 +109,7 @@ type recipient struct {
 	createdAt time.Time
 	url       string
 	secret    []byte
+	rateLimit int
 }
 
 // insertDelivery is a delivery on its way.
@@ -229,7 +230,7 @@ func (in *insertion) findKeys(ctx context.Context, c session) error {
 // findRecipients finds the webhooks that get the events. Webhooks are not
 // locked: what changes meanwhile is dealt with by epochs, see delivery.go.
 func (in *insertion) findRecipients(ctx context.Context, c session) error {
-	const columns = "w.id, w.active, w.epoch, w.created_at, w.endpoint_url, w.secret"
+	const columns = "w.id, w.active, w.epoch, w.created_at, w.endpoint_url, w.secret, w.rate_limit"
 	type candidate struct {
 		recipient
 		event int
@@ -238,7 +239,7 @@ func (in *insertion) findRecipients(ctx context.Context, c session) error {
 	scan := func(scan func(...any) error, k *candidate) error {
 		var active int
 		var created int64
-		err := scan(&k.event, &k.id, &active, &k.epoch, &created, &k.url, maybe[[]byte]{&k.secret},
+		err := scan(&k.event, &k.id, &active, &k.epoch, &created, &k.url, maybe[[]byte]{&k.secret}, &k.rateLimit,
 			&k.sub.Subject.Type, &k.sub.Subject.ID, fromJSON[map[string]string]{&k.sub.Filter})
 		k.active, k.createdAt = active == 1, time.UnixMicro(created)
 		return err
@@ -449,7 +450,7 @@ func (in *insertion) writeDeliveries(ctx context.Context, c session) error {
 				d.claim = &webhook.Claim{
 					DeliveryID: d.id, EventID: e.ID, WebhookID: d.hook.id, OrganizationID: e.OrganizationID,
 					EventType: e.Type, Test: e.Test, Attempt: 1, Token: tokenOf(in.token, d.id), DueAt: in.now,
-					LeasedUntil: stored(in.now.Add(l.For)), EndpointURL: d.hook.url, Payload: slices.Clone(e.Payload),
+					LeasedUntil: stored(in.now.Add(l.For)), EndpointURL: d.hook.url, RateLimit: d.hook.rateLimit, Payload: slices.Clone(e.Payload),
 				}
 				d.claim.Secret = c.openOrLog(d.hook.secret, e.OrganizationID, d.hook.id)
 				in.claims = append(in.claims, *d.claim)

@@ -73,6 +73,7 @@ func Run(t *testing.T, newStore func(t *testing.T) webhook.Store) {
 		{"S7", s7()}, {"S8", s8()}, {"S9", s9()}, {"S10", s10()}, {"S11", s11()}, {"S12", s12()},
 		{"S13", s13()}, {"S14", s14()}, {"S15", s15()}, {"S16", s16()}, {"S17", s17()}, {"S18", s18()},
 		{"S19", s19()}, {"S20", s20()}, {"S21", s21()}, {"S22", s22()}, {"S23", s23()},
+		{"S24", s24()},
 	} {
 		t.Run(clause.name, func(t *testing.T) {
 			for _, tc := range clause.tests {

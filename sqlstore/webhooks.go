@@ -242,6 +242,9 @@ func (s *Store) UpdateWebhook(ctx context.Context, p webhook.UpdateWebhookParams
 			return webhook.Webhook{}, fmt.Errorf("the webhook is changed, and what follows is not done: %w", err)
 		}
 	}
+	if resume || p.Change.Resume { // what was published while it was inactive is ready now, and has its turn
+		s.lanes.addOne(out.ID, out.OrganizationID)
+	}
 	s.wake(everybody)
 	return out.Clone(), nil
 }

@@ -19,6 +19,7 @@ import (
 type dispatcherStore struct {
 	*webhookmock.MockDeliveryQueue
 	*webhookmock.MockNoticeQueue
+	*webhookmock.MockDeactivator
 	*webhookmock.MockPurger
 }
 
@@ -30,7 +31,8 @@ func TestAFaultAtACertainCall(t *testing.T) {
 	t.Parallel()
 	ctrl := gomock.NewController(t)
 	store := dispatcherStore{
-		webhookmock.NewMockDeliveryQueue(ctrl), webhookmock.NewMockNoticeQueue(ctrl), webhookmock.NewMockPurger(ctrl),
+		webhookmock.NewMockDeliveryQueue(ctrl), webhookmock.NewMockNoticeQueue(ctrl), webhookmock.NewMockDeactivator(ctrl),
+		webhookmock.NewMockPurger(ctrl),
 	}
 	doer, clock := webhookmock.NewMockHTTPDoer(ctrl), webhookmock.NewMockClock(ctrl)
 	secret, err := webhook.NewSecret()

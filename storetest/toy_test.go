@@ -313,7 +313,7 @@ func TestAFaultFailsTheClausesItBreaks(t *testing.T) {
 		{
 			fault: doubleClaims,
 			want: []string{
-				"S13/NothingIsClaimedWhileItsLeaseLives",
+				"S13/NothingIsClaimedWhileItsLeaseLives", "S24/ItTakesEffectAtOnce",
 				"S9/ConcurrentClaimsAreDisjoint", "S9/Limit", "S9/NextDueIsWhenSomethingHappens",
 			},
 			may:  []string{"S18/EverythingAtOnce"},
@@ -330,7 +330,9 @@ func TestAFaultFailsTheClausesItBreaks(t *testing.T) {
 			},
 			says: "the store's Release: not written yet",
 		},
-		{fault: leakyNotices, want: []string{"S19/OneOpenNoticeCountsThemAll", "S20/NoReadReturnsIt"}},
+		{fault: leakyNotices, want: []string{
+			"S19/OneOpenNoticeCountsThemAll", "S20/NoReadReturnsIt", "S24/ItsNoticeIsDueAtOnce", "S24/ItsNoticeTakesTheOpenOnesPlace",
+		}},
 		{fault: leakyErrors, want: []string{"S18/ErrorsCarryNoSecretAndNoPayload"}},
 		{fault: blindRules, want: []string{
 			"S24/FailingIsByTheCounters", "S24/ItTakesEffectAtOnce", "S24/ItsNoticeIsDueAtOnce", "S24/TheRuleIsAskedAgain",

@@ -17,6 +17,7 @@ const (
 	statePrefix        = "WEBHOOK_DELIVERY_STATE_"
 	outcomePrefix      = "WEBHOOK_ATTEMPT_OUTCOME_"
 	errorPrefix        = "WEBHOOK_ERROR_CLASS_"
+	reasonPrefix       = "WEBHOOK_DEACTIVATION_REASON_"
 )
 
 var (
@@ -24,6 +25,7 @@ var (
 	states   = []webhook.DeliveryState{
 		webhook.DeliveryPending, webhook.DeliveryHeld, webhook.DeliverySucceeded, webhook.DeliveryFailed, webhook.DeliveryCancelled,
 	}
+	reasons  = []webhook.DeactivationReason{webhook.DeactivatedFailing, webhook.DeactivatedGone}
 	outcomes = []webhook.Outcome{webhook.OutcomeSucceeded, webhook.OutcomeFailed, webhook.OutcomeInterrupted, webhook.OutcomeLate}
 )
 

@@ -49,6 +49,7 @@ var bodies = map[string]reflect.Type{
 	"ListDeliveriesResponse": reflect.TypeFor[deliveriesAnswer](),
 	"DeliveryResponse":       reflect.TypeFor[deliveryAnswer](),
 	"ListCountersResponse":   reflect.TypeFor[countersAnswer](),
+	"HealthResponse":         reflect.TypeFor[healthAnswer](),
 	"SendTestRequest":        reflect.TypeFor[testRequest](),
 	"RecoverRequest":         reflect.TypeFor[recoverRequest](),
 	"RecoverResponse":        reflect.TypeFor[recoveryAnswer](),
@@ -65,6 +66,7 @@ var parts = map[reflect.Type]string{
 	reflect.TypeFor[content]():         "Content",
 	reflect.TypeFor[timing]():          "Timing",
 	reflect.TypeFor[counter]():         "Counter",
+	reflect.TypeFor[health]():          "Health",
 	reflect.TypeFor[bucket]():          "Bucket",
 	reflect.TypeFor[recovery]():        "Recovery",
 	reflect.TypeFor[fault]():           "Fault",
@@ -87,9 +89,13 @@ var bounds = map[string]schema{
 	"Description":   {"maxLength": webhook.MaxDescriptionLength},
 	"EndpointURL":   {"maxLength": webhook.MaxEndpointURLBytes, "description": "An https URL of a host on the public internet."},
 	"Subscriptions": {"minItems": 1, "maxItems": webhook.MaxSubscriptions},
-	"ID":            {"minLength": 1, "maxLength": webhook.MaxIDBytes},
-	"Filter":        {"maxProperties": webhook.MaxAttributes, "description": "Attributes that events must have, all of them."},
-	"Version":       {"minimum": 1, "description": "The version that was read. Without a fraction or an exponent: 1 and not 1.0."},
+	"RateLimit": {
+		"minimum": 0, "maximum": webhook.MaxRateLimit,
+		"description": "Attempts a second, by each process that sends; 0 means no limit. What has to wait is delayed and not lost.",
+	},
+	"ID":      {"minLength": 1, "maxLength": webhook.MaxIDBytes},
+	"Filter":  {"maxProperties": webhook.MaxAttributes, "description": "Attributes that events must have, all of them."},
+	"Version": {"minimum": 1, "description": "The version that was read. Without a fraction or an exponent: 1 and not 1.0."},
 }
 
 // document is the API as OpenAPI 3.1 describes it.
@@ -101,7 +107,11 @@ func document(n *names) schema {
 		"DeliveryState":    closed(namesOf(statePrefix, states)),
 		"Outcome":          closed(namesOf(outcomePrefix, outcomes)),
 		"ErrorClass":       schema{"type": "string", "pattern": "^" + errorPrefix + upperSnake, "description": "More may come."},
-		"OpenAPIDocument":  schema{"type": "object"},
+		"DeactivationReason": schema{
+			"type": "string", "pattern": "^" + reasonPrefix + upperSnake,
+			"description": "Why a webhook was made inactive without a person: " + strings.Join(namesOf(reasonPrefix, reasons), ", ") + ". More may come.",
+		},
+		"OpenAPIDocument": schema{"type": "object"},
 	}
 	for name, t := range bodies {
 		schemas[name] = schemaOf(t, strings.HasSuffix(name, "Request"))

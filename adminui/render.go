@@ -106,6 +106,7 @@ func parsePages() (map[string]*template.Template, error) {
 }
 
 var functions = template.FuncMap{
+	"reasonText": reasonText, "reasonLabel": reasonLabel,
 	"duration":   duration,
 	"number":     number,
 	"printable":  printable,

@@ -39,6 +39,9 @@ func (d *Dispatcher) fly(f *flight) landing {
 		l.unopened = true
 		return l
 	}
+	if !f.notBefore.IsZero() { // by the webhook's rate limit
+		return release(f.notBefore)
+	}
 	ctx := d.tracer.AttemptStarted(f.ctx, AttemptStarted{
 		DeliveryID: c.DeliveryID, EventID: c.EventID, WebhookID: c.WebhookID, OrganizationID: c.OrganizationID,
 		EventType: c.EventType, Number: c.Attempt, DueAt: c.DueAt, EndpointURL: c.EndpointURL,
@@ -48,6 +51,9 @@ func (d *Dispatcher) fly(f *flight) landing {
 	out := &FinishedAttempt{Token: c.Token, Attempt: a, State: DeliverySucceeded}
 	if a.Outcome != OutcomeSucceeded {
 		out.State, out.DueAt = d.cfg.Schedule.After(c.Attempt, d.clock.Now(), c.Test)
+		if out.State == DeliveryPending && d.cfg.HonorRetryAfter {
+			out.DueAt = storedTime(out.DueAt.Add(d.cfg.Schedule.extra(c.Attempt, a.RetryAfter)))
+		}
 	}
 	ended := AttemptEnded{Attempt: a, State: out.State, DueAt: out.DueAt, Lag: a.StartedAt.Sub(c.DueAt)}
 	d.logAttempt(ctx, &ended, errors.Is(context.Cause(f.ctx), errAborted))

@@ -14,12 +14,13 @@ import (
 // Bounds on what callers pass in. Beyond one of them a call returns a
 // [ValidationErrors] that names field and bound, and writes nothing.
 const (
-	MaxNameLength        = 100 // characters of a webhook's name
-	MaxDescriptionLength = 500 // characters of a webhook's description
-	MaxIDBytes           = 128 // bytes of organization ids, subject ids, type names, keys and attribute values
-	MaxSubscriptions     = 100 // subscriptions of one webhook
-	MaxParents           = 8   // parents of one event's subject
-	MaxAttributes        = 16  // attributes of an event, entries of a filter
+	MaxNameLength        = 100  // characters of a webhook's name
+	MaxDescriptionLength = 500  // characters of a webhook's description
+	MaxIDBytes           = 128  // bytes of organization ids, subject ids, type names, keys and attribute values
+	MaxSubscriptions     = 100  // subscriptions of one webhook
+	MaxRateLimit         = 1000 // attempts a second of a webhook that has a limit
+	MaxParents           = 8    // parents of one event's subject
+	MaxAttributes        = 16   // attributes of an event, entries of a filter
 
 	DefaultMaxWebhooks     = 100       // webhooks of one organization, see ManagerConfig.MaxWebhooks
 	DefaultMaxPayloadBytes = 256 << 10 // bytes of a payload, see PublisherConfig.MaxPayloadBytes

@@ -84,6 +84,24 @@ type DispatcherConfig struct {
 	// everything.
 	Retention Retention
 
+	// DeactivateAfter makes a webhook inactive all of whose attempts have failed for
+	// at least this long, since the last success or since it became active, with
+	// failures in two hours of the last day at least; see [FailingRule]. Its people get
+	// a notice, and its deliveries are held until they activate it again. A running
+	// dispatcher looks every ten minutes, by the hourly counters. Must be at least
+	// 24 h. Defaults to 0: no webhook is deactivated.
+	DeactivateAfter time.Duration
+
+	// DeactivateOnGone makes a webhook inactive, as DeactivateAfter does, once its
+	// endpoint has answered 410 Gone. Defaults to false: that is a failure like any
+	// other.
+	DeactivateOnGone bool
+
+	// HonorRetryAfter lets a failed answer's Retry-After header put the next attempt
+	// off: to no earlier than the schedule says, and no more than twice its wait.
+	// Defaults to false: the schedule is exact.
+	HonorRetryAfter bool
+
 	// UserAgent is sent with every request. Defaults to "posthorn-webhook/1".
 	UserAgent string
 
@@ -106,6 +124,7 @@ type Dispatcher struct {
 	routes  routes
 	crew    *crew
 	awaited awaited
+	gone    goneList
 
 	running atomic.Bool
 	claimMu sync.Mutex // one claim at a time
@@ -146,8 +165,8 @@ func NewDispatcher(s DispatcherStore, cfg DispatcherConfig) (*Dispatcher, error)
 	d := &Dispatcher{
 		store: s, cfg: cfg, clock: clockOr(cfg.Clock, nil, s), log: loggerOrSilent(cfg.Logger),
 		tracer: tracerOrNop(cfg.Tracer, cfg.Logger),
-		ledger: newLedger(),
-		woken:  make(chan struct{}, 1), freed: make(chan struct{}, 1), told: make(chan struct{}, 1),
+		ledger: newLedger(), gone: goneList{of: map[uuid.UUID]DeactivateParams{}, added: make(chan struct{}, 1)},
+		woken: make(chan struct{}, 1), freed: make(chan struct{}, 1), told: make(chan struct{}, 1),
 	}
 	d.slots = newSlots(cfg.Slots, d.clock)
 	d.crew = newCrew(d.do)
@@ -171,6 +190,9 @@ func (cfg *DispatcherConfig) complete() error {
 	duration("notify_timeout", &cfg.NotifyTimeout, DefaultNotifyTimeout)
 	if cfg.LeaseFor < cfg.AttemptTimeout+min(cfg.AttemptTimeout, time.Second) {
 		faults.add("lease_for", "must exceed attempt_timeout by as much again, or by 1 s if that is less")
+	}
+	if cfg.DeactivateAfter != 0 && cfg.DeactivateAfter < minDeactivateAfter {
+		faults.add("deactivate_after", "must be at least 24 h, or 0 for never")
 	}
 	cfg.Retention.complete()
 	if cfg.Slots < 0 {
@@ -238,6 +260,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		helpers.Go(func() { d.noticeLoop(ctx) })
 		helpers.Go(func() { d.listenLoop(ctx) })
 		helpers.Go(func() { d.retentionLoop(ctx) })
+		helpers.Go(func() { d.deactivationLoop(ctx) })
 		helpers.Wait()
 	}()
 	d.slots.open(base)
@@ -301,9 +324,10 @@ func (d *Dispatcher) noteNextDue(t time.Time) {
 }
 
 // RunOnce does one round and returns when it is done: it settles what ran out,
-// claims once, makes all the claimed attempts, records them, and passes on due
-// notices until one cannot be sent. It returns how many attempts were made. A
-// webhook has up to 16 attempts in one round.
+// claims once, makes all the claimed attempts, records them, deactivates the
+// webhooks that are gone if it is to, and passes on due notices until one cannot be
+// sent. It returns how many attempts were made. A webhook has up to 16 attempts in
+// one round. What is done now and then, retention and DeactivateAfter, is Run's.
 //
 // If ctx ends during the attempts, they are interrupted and recorded. An error
 // is the store's; leases of attempts that could not be recorded run out. While
@@ -327,6 +351,9 @@ func (d *Dispatcher) RunOnce(ctx context.Context) (attempts int, err error) {
 		return 0, err
 	}
 	if attempts, err = d.flyAll(ctx, c.flights); err != nil {
+		return attempts, err
+	}
+	if err := d.deactivateGone(ctx); err != nil {
 		return attempts, err
 	}
 	notice, err := d.passOnNotices(ctx, true)
@@ -444,6 +471,7 @@ func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams,
 		k := key{c.EventID, c.WebhookID}
 		if f := taken[k]; f != nil {
 			f.claim = c
+			d.slots.limit(f)
 			flights = append(flights, f)
 			delete(taken, k)
 		}

@@ -122,7 +122,7 @@ func sameAs(w webhook.Webhook) webhook.WebhookChange {
 	w = w.Clone()
 	return webhook.WebhookChange{
 		Version: w.Version, Name: w.Name, Description: w.Description, EndpointURL: w.EndpointURL,
-		Status: w.Status, Subscriptions: w.Subscriptions,
+		Status: w.Status, Subscriptions: w.Subscriptions, RateLimit: w.RateLimit,
 	}
 }
 

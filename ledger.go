@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -196,6 +197,9 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 				call.Lost++
 				a := &finish.Outcomes[i].Attempt
 				d.log.Warn("webhook: an attempt was reported after its lease", "delivery_id", a.DeliveryID, "attempt", a.Number, "error", err)
+			}
+			if a := &finish.Outcomes[i].Attempt; d.cfg.DeactivateOnGone && a.StatusCode == http.StatusGone {
+				d.gone.add(a)
 			}
 		}
 		for i := range batch {

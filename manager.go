@@ -66,7 +66,7 @@ type ManagerConfig struct {
 // the only place that authorizes, and it is safe for concurrent use.
 //
 // Owners and admins may call every method, viewers Webhook, Webhooks,
-// Deliveries, Delivery, Await, Attempts, Counters, InFlight and Explain, and see there
+// Deliveries, Delivery, Await, Attempts, Counters, Health, InFlight and Explain, and see there
 // neither payloads nor the answers of receivers. Every other call is ErrForbidden, before
 // anything is read. A record of another organization is ErrNotFound, like a
 // missing one.
@@ -174,8 +174,8 @@ func (m *Manager) Create(ctx context.Context, a Actor, in WebhookInput) (Webhook
 	now := m.now()
 	w := Webhook{
 		ID: m.ids.New(now), OrganizationID: scope.OrganizationID, Name: in.Name, Description: in.Description,
-		EndpointURL: in.EndpointURL, Status: StatusActive, Subscriptions: in.Subscriptions, Version: 1,
-		CreatedAt: now, UpdatedAt: now, CreatedBy: a.ID, UpdatedBy: a.ID,
+		EndpointURL: in.EndpointURL, Status: StatusActive, Subscriptions: in.Subscriptions, RateLimit: in.RateLimit,
+		StatusSince: now, Version: 1, CreatedAt: now, UpdatedAt: now, CreatedBy: a.ID, UpdatedBy: a.ID,
 	}
 	if in.IdempotencyKey != "" {
 		w.ID = idOfKey(scope, in.IdempotencyKey)
@@ -244,7 +244,7 @@ func (m *Manager) Update(ctx context.Context, a Actor, id uuid.UUID, ch WebhookC
 // checkChange validates a change, but for what has has already, if it is not nil.
 func (m *Manager) checkChange(a Actor, ch WebhookChange, has *Webhook) (WebhookInput, error) {
 	in, faults, endpointErr := checkWebhook(WebhookInput{
-		Name: ch.Name, Description: ch.Description, EndpointURL: ch.EndpointURL, Subscriptions: ch.Subscriptions,
+		Name: ch.Name, Description: ch.Description, EndpointURL: ch.EndpointURL, Subscriptions: ch.Subscriptions, RateLimit: ch.RateLimit,
 	}, has, m.catalog, m.allowed)
 	checkID(&faults, "actor_id", a.ID, false)
 	if ch.Version < 1 {

@@ -323,7 +323,7 @@ func TestTheLogOfADelivery(t *testing.T) {
 	counters, err := f.manager.Counters(t.Context(), f.viewer, webhook.CounterQuery{WebhookID: w.ID})
 	require.NoError(t, err)
 	counter := webhook.Counter{Hour: began.Truncate(time.Hour)}
-	for i := range log.Items {
+	for i := len(log.Items) - 1; i >= 0; i-- { // oldest first
 		counter.Add(&log.Items[i])
 	}
 	require.Equal(t, []webhook.Counter{counter}, counters)

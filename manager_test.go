@@ -106,6 +106,9 @@ var managerCalls = []managerCall{
 	{"Await", true, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.Await(ctx, a, to.finished)
 	}},
+	{"Health", true, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
+		return m.Health(ctx, a, to.webhook)
+	}},
 	{"Redeliver", false, true, func(ctx context.Context, m *webhook.Manager, a webhook.Actor, to targets) (any, error) {
 		return m.Redeliver(ctx, a, to.finished)
 	}},
@@ -579,7 +582,7 @@ func TestUpdateReplacesEverything(t *testing.T) {
 			{Subject: f.space, EventType: webhook.EventRoomRecordingTranscriptPublished},
 			{Subject: f.room, EventType: webhook.EventMessageSent, Filter: map[string]string{"a": "b"}},
 		},
-		Version: 2, CreatedAt: w.CreatedAt, CreatedBy: "ada", UpdatedAt: f.clock.Now(), UpdatedBy: "olga",
+		StatusSince: f.clock.Now(), Version: 2, CreatedAt: w.CreatedAt, CreatedBy: "ada", UpdatedAt: f.clock.Now(), UpdatedBy: "olga",
 	}
 	require.Equal(t, want, got)
 	subs[1].Filter["a"], got.Subscriptions[1].Filter["a"] = "x", "x"
@@ -707,7 +710,7 @@ func TestUpdateMakesInactiveWhatIsNoLongerAccepted(t *testing.T) {
 	want.Status, want.Version = webhook.StatusInactive, 2
 	stored, err := f.manager.Webhook(t.Context(), f.admin, w.ID)
 	require.NoError(t, err)
-	want.UpdatedAt = stored.UpdatedAt
+	want.UpdatedAt, want.StatusSince = stored.UpdatedAt, stored.UpdatedAt
 	require.Equal(t, want, stored)
 	require.ErrorIs(t, update(off), webhook.ErrConflict)
 	w = stored

@@ -15,7 +15,7 @@ type NoticeKind string
 // more may come.
 const (
 	NoticeExhausted   NoticeKind = "exhausted"   // deliveries have failed for good
-	NoticeDeactivated NoticeKind = "deactivated" // a webhook was made inactive by a rule; no rule does so yet
+	NoticeDeactivated NoticeKind = "deactivated" // a webhook was made inactive by a rule, see Reason
 )
 
 // Grouping of notices: many deliveries of one webhook that fail together are
@@ -50,9 +50,16 @@ type Notice struct {
 	WebhookName    string
 	EndpointHost   string
 
-	Deliveries int               // exhausted since the last notice
+	// Of NoticeDeactivated: the rule, when it was applied, and since when, to the
+	// hour, nothing but failures is known of; that is zero for other rules than
+	// DeactivatedFailing.
+	Reason        DeactivationReason
+	DeactivatedAt time.Time
+	FailingSince  time.Time
+
+	Deliveries int               // exhausted since the last notice; may be 0 if the webhook was deactivated
 	EventTypes map[EventType]int // the same by event type
-	FirstAt    time.Time         // when the first of them was exhausted
+	FirstAt    time.Time         // when the first of them was exhausted; zero if there are none
 	LastAt     time.Time         // and the last
 
 	// Of the last exhausted delivery's last attempt.
@@ -88,11 +95,25 @@ func (n *LogNotifier) Notify(ctx context.Context, x Notice) error {
 		slog.String("kind", string(x.Kind)), slog.String("notice_id", x.ID.String()),
 		slog.String("organization_id", x.OrganizationID), slog.String("webhook_id", x.WebhookID.String()),
 		slog.String("webhook_name", x.WebhookName), slog.String("endpoint_host", x.EndpointHost),
+	}
+	message := "webhook: deliveries have failed for good"
+	if x.Kind == NoticeDeactivated {
+		message = "webhook: a webhook was made inactive"
+		attrs = append(attrs, slog.String("reason", string(x.Reason)), slog.Time("deactivated_at", x.DeactivatedAt))
+		if !x.FailingSince.IsZero() {
+			attrs = append(attrs, slog.Time("failing_since", x.FailingSince))
+		}
+	}
+	if x.Deliveries == 0 {
+		n.log.LogAttrs(ctx, slog.LevelWarn, message, append(attrs, slog.Int("deliveries", 0))...)
+		return nil
+	}
+	attrs = append(attrs,
 		slog.Int("deliveries", x.Deliveries), slog.Any("event_types", x.EventTypes),
 		slog.Time("first_at", x.FirstAt), slog.Time("last_at", x.LastAt),
 		slog.Int("last_status_code", x.LastStatusCode), slog.String("last_error_class", string(x.LastErrorClass)),
 		slog.String("last_error", x.LastError),
-	}
-	n.log.LogAttrs(ctx, slog.LevelWarn, "webhook: deliveries have failed for good", attrs...)
+	)
+	n.log.LogAttrs(ctx, slog.LevelWarn, message, attrs...)
 	return nil
 }

@@ -213,6 +213,7 @@ func TestREADMELimits(t *testing.T) {
 		{"payload", fmt.Sprintf("%d KiB, `MaxPayloadBytes`", webhook.DefaultMaxPayloadBytes>>10)},
 		{"webhooks of an organization", fmt.Sprintf("%d, `MaxWebhooks`", webhook.DefaultMaxWebhooks)},
 		{"subscriptions of a webhook", fmt.Sprint(webhook.MaxSubscriptions)},
+		{"rate limit of a webhook", thousands(webhook.MaxRateLimit) + " attempts a second"},
 		{"name, description of a webhook", fmt.Sprintf("%d, %d characters", webhook.MaxNameLength, webhook.MaxDescriptionLength)},
 		{"endpoint URL", thousands(webhook.MaxEndpointURLBytes) + " bytes"},
 		{"organization and subject ids, keys, attribute values", fmt.Sprintf("%d bytes", webhook.MaxIDBytes)},

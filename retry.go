@@ -78,6 +78,13 @@ func (s Schedule) Delay(attempt int) (time.Duration, bool) {
 	return w[attempt-1], true
 }
 
+// extra returns by how much the wait after an attempt is longer if the receiver has
+// asked for one: no less than the schedule's, and no more than twice that.
+func (s Schedule) extra(attempt int, asked time.Duration) time.Duration {
+	delay, _ := s.Delay(attempt)
+	return min(max(0, asked-delay), delay)
+}
+
 // BackOff returns a fresh cursor over the schedule for code that speaks
 // cenkalti/backoff: NextBackOff gives each wait in turn, then backoff.Stop.
 // Unlike the schedule, a cursor is not safe for concurrent use.

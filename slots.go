@@ -56,6 +56,8 @@ type lane struct {
 	blockedSince time.Time
 
 	blockedUntil time.Time // by the dispatcher's clock: nothing can be sent before
+	bucket       bucket    // by the dispatcher's clock, too
+	awaited      bool      // the claim loop comes back when nothing blocks the webhook any more
 }
 
 // kind is what a webhook is to the quotas.
@@ -89,6 +91,8 @@ type flight struct {
 	leaseEnd     time.Time // by this process's monotonic clock
 	began        time.Time // likewise
 	landed       func(landing)
+	paid         bool         // the webhook's bucket has given a token
+	notBefore    time.Time    // or had none: it is given back until then
 	grows        atomic.Int64 // until when it keeps others waiting, in Unix nanoseconds, see crew
 
 	ctx    context.Context //nolint:containedctx // the flight is the call
@@ -113,17 +117,23 @@ func (s *slots) block(webhookID uuid.UUID, wait time.Duration) (until time.Time,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lanes[webhookID] // which is there, because of the flight
-	if begins = !s.blocked(l); begins {
+	if begins = !s.sealed(l); begins {
 		l.blockedSince = time.Now()
 		l.blockedUntil = storedTime(s.clock.Now().Add(wait))
 	}
 	return l.blockedUntil, begins
 }
 
-// blocked reports whether a webhook is blocked. The clock, which may be a database's,
-// is asked only where it matters.
-func (s *slots) blocked(l *lane) bool {
+// sealed reports whether a webhook is blocked by its secret. The clock, which may be a
+// database's, is asked only where it matters.
+func (s *slots) sealed(l *lane) bool {
 	return !l.blockedUntil.IsZero() && s.clock.Now().Before(l.blockedUntil)
+}
+
+// blocked reports whether nothing can be sent to a webhook now, because of its secret
+// or its rate limit.
+func (s *slots) blocked(l *lane) bool {
+	return s.sealed(l) || l.bucket.limit > 0 && l.bucket.left(s.clock.Now()) == 0
 }
 
 // nextUnblocked returns when the next webhook ceases to be blocked, or zero. A store
@@ -132,11 +142,36 @@ func (s *slots) nextUnblocked() (next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.lanes {
-		if s.blocked(l) {
+		switch l.awaited = s.blocked(l); {
+		case !l.awaited:
+		case s.sealed(l):
 			next = earliest(next, l.blockedUntil)
+		default:
+			next = earliest(next, l.bucket.ready())
 		}
 	}
 	return next
+}
+
+// limit lets the webhook's rate limit decide whether a flight may be made.
+func (s *slots) limit(f *flight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spend(f)
+}
+
+// spend takes a token for a flight out of its webhook's bucket, or notes when it may
+// be claimed again. Only now is it known for sure what the limit is.
+func (s *slots) spend(f *flight) {
+	l, limit := s.lanes[f.webhookID], f.claim.RateLimit
+	if limit == 0 && l.bucket.limit == 0 {
+		return
+	}
+	now := s.clock.Now()
+	l.bucket.set(limit, now)
+	if f.paid = f.paid || l.bucket.limit == 0 || l.bucket.spend(now); !f.paid {
+		f.notBefore = l.bucket.ready()
+	}
 }
 
 // room returns how many more attempts a webhook may have in flight by its cap.
@@ -152,7 +187,15 @@ func (s *slots) room(l *lane, now time.Time) int {
 	// The fewer slots are free, the less any one webhook may have: proven
 	// webhooks that begin to hang together do not take them all.
 	fair := (maxLaneCap*(s.max-s.inFlight) + s.max - 1) / s.max
-	return max(0, min(l.cap, max(1, fair))-len(l.flights))
+	return max(0, s.affordable(l, min(l.cap, max(1, fair))-len(l.flights)))
+}
+
+// affordable is n, or what the webhook's bucket has left if that is less.
+func (s *slots) affordable(l *lane, n int) int {
+	if l.bucket.limit == 0 {
+		return n
+	}
+	return min(n, l.bucket.left(s.clock.Now()))
 }
 
 // offerRest returns the bounds of a claim in which organizations have no quota,
@@ -242,8 +285,8 @@ func (s *slots) offerAll() ClaimParams {
 		switch {
 		case s.blocked(l):
 			p.Caps[id] = 0
-		case len(l.flights) > 0:
-			p.Caps[id] = max(0, maxLaneCap-len(l.flights))
+		case len(l.flights) > 0, l.bucket.limit > 0:
+			p.Caps[id] = max(0, s.affordable(l, maxLaneCap-len(l.flights)))
 		}
 	}
 	return p
@@ -254,7 +297,7 @@ func (s *slots) offerAll() ClaimParams {
 func (s *slots) forget(now time.Time) {
 	var remembered [3]int
 	for id, l := range s.lanes {
-		if len(l.flights) > 0 || s.blocked(l) {
+		if len(l.flights) > 0 || s.blocked(l) || l.bucket.limit > 0 && s.clock.Now().Before(l.bucket.ready()) {
 			continue
 		}
 		k := l.kind(now)
@@ -288,6 +331,7 @@ func (s *slots) register(ctx context.Context, claims []Claim, p ClaimParams, lea
 	for i, c := range claims {
 		out[i] = s.add(ctx, c.WebhookID, c.OrganizationID, leaseEnd)
 		out[i].claim = c
+		s.spend(out[i])
 		taken[c.WebhookID]++
 	}
 	s.landed, s.awaited = 0, s.inFlight
@@ -326,7 +370,11 @@ func (s *slots) take(webhookID uuid.UUID, organization string, leaseEnd time.Tim
 	case k == unproven && s.unprovenRoom() <= 0, k == slow && s.slowRoom() <= 0:
 		return nil
 	}
-	return s.add(s.base, webhookID, organization, leaseEnd)
+	f := s.add(s.base, webhookID, organization, leaseEnd)
+	if l != nil && l.bucket.limit > 0 { // so that others that are published meanwhile do not count on it
+		f.paid = l.bucket.spend(s.clock.Now())
+	}
+	return f
 }
 
 // keptBack notes that a delivery of a webhook that take refused is in the store
@@ -337,8 +385,12 @@ func (s *slots) keptBack(webhookID uuid.UUID) (claim bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lanes[webhookID]
-	if l == nil || s.room(l, time.Now()) > 0 {
+	switch {
+	case l == nil || s.room(l, time.Now()) > 0:
 		return true
+	case s.blocked(l): // which no attempt ends
+		claim, l.awaited = !l.awaited, true
+		return claim
 	}
 	l.more = true
 	return false
@@ -395,7 +447,7 @@ func (s *slots) done(f *flight, v verdict) (wanted bool) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	l := s.lanes[f.webhookID]
-	wanted = l.more || s.inFlight >= s.max || f.kind == slow || f.kind == unproven && s.unprovenRoom() <= 0
+	wanted = l.more && !(l.awaited && s.blocked(l)) || s.inFlight >= s.max || f.kind == slow || f.kind == unproven && s.unprovenRoom() <= 0
 	l.more = false
 	l.flights = slices.DeleteFunc(l.flights, func(o *flight) bool { return o == f })
 	l.lastUsed = now

@@ -61,7 +61,7 @@ import (
 // stored: its result has the first one's id and Duplicate set.
 //
 // S9. Claim leases due deliveries of active webhooks for LeaseFor, counts an
-// attempt on each and gives each a fresh token. It takes at most Limit, going
+// attempt on each and gives each a fresh token, and its webhook's rate limit. It takes at most Limit, going
 // round the webhooks that have due work, by creation within one, under the
 // bounds of [ClaimParams]. Concurrent claims are disjoint and none waits for
 // another's lease. NextDue is when a claim with the same bounds could next find
@@ -136,8 +136,9 @@ import (
 // the outcome. ErrConflict if it is finished, or cancelled already.
 //
 // S22. Each logged attempt adds to its webhook's counters of the hour in which
-// it started, by outcome and latency ([Counter.Add]). A late report changes
-// no counter. Counters outlive what Purge deletes.
+// it started, by outcome and latency, and to what is known of the hour's last
+// success ([Counter.Add]). A late report changes no counter. Counters outlive
+// what Purge deletes.
 //
 // S23. Recover goes through a webhook's deliveries in the order of their
 // creation, a batch a call, which may find fewer than Limit, or none, though More says
@@ -147,6 +148,16 @@ import (
 // the others are given, keeps what a recovery itself adds out of its own sight.
 // A Preview returns the same counts and changes nothing. ErrConflict if the
 // webhook is inactive.
+//
+// S24. FailingWebhooks goes through the active webhooks in the order of their
+// ids, a batch a call, and names those that the rule would deactivate:
+// [FailingRule.Failing], by what is counted. Deactivate decides about one webhook
+// again ([DeactivateParams.Applies]), and deactivates it in the same step as S14
+// says, with Reason, StatusSince and UpdatedAt at Now, UpdatedBy [DeactivatedBy]
+// and a further Version, and a notice of it, due at once. That one takes the
+// place of the webhook's open notice, whose counts it adds to its own, under a new
+// id; of one that is leased, it is the next, and due as soon as that one is
+// finished. What does not apply, or is missing, is left alone.
 //
 // S25. When SetPaused has paused, neither Claim nor InsertEvents leases anything,
 // whichever process calls, until SetPaused resumes. A claim says so, and its
@@ -174,6 +185,7 @@ type ManagerStore interface {
 type DispatcherStore interface {
 	DeliveryQueue
 	NoticeQueue
+	Deactivator
 	Purger
 	Overseer
 }
@@ -305,6 +317,16 @@ type Counter struct {
 	// Latency counts succeeded and failed attempts by duration, see
 	// LatencyBounds.
 	Latency [len(LatencyBounds) + 1]int
+
+	// LastSuccessAt is when the last of the succeeded attempts started; zero if
+	// there is none. Of hours that a release without it has counted it is the
+	// beginning.
+	LastSuccessAt time.Time
+
+	// FailedSince counts the failed attempts that were logged after the last
+	// succeeded one, and all of them if there is none. Concurrent attempts are
+	// logged in any order.
+	FailedSince int
 }
 
 // Add counts an attempt, for stores.
@@ -315,8 +337,13 @@ func (c *Counter) Add(a *Attempt) {
 		return
 	case OutcomeSucceeded:
 		c.Succeeded++
+		c.FailedSince = 0
+		if a.StartedAt.After(c.LastSuccessAt) {
+			c.LastSuccessAt = storedTime(a.StartedAt)
+		}
 	default:
 		c.Failed++
+		c.FailedSince++
 	}
 	i := 0
 	for i < len(LatencyBounds) && a.Duration > LatencyBounds[i] {
@@ -442,6 +469,7 @@ type Claim struct {
 
 	EndpointURL  string
 	Secret       Secret // zero if it could not be opened: nothing may be sent
+	RateLimit    int    // the webhook's, see WebhookInput
 	Payload      []byte
 	TraceContext string // the event's
 }
@@ -528,6 +556,54 @@ type FinishNoticeParams struct {
 	Sent      bool
 	RetryAt   time.Time // if it was not sent
 	Unknown   bool      // if it is not Sent as far as anybody knows, but may have been
+}
+
+// Deactivator makes webhooks inactive by a rule, without a person.
+type Deactivator interface {
+	FailingWebhooks(ctx context.Context, p FailingParams) (FailingResult, error)
+	Deactivate(ctx context.Context, p DeactivateParams) (DeactivateResult, error)
+}
+
+// FailingParams asks for one batch of webhooks that do nothing but fail.
+type FailingParams struct {
+	Rule  FailingRule
+	After uuid.UUID // Next of the batch before; zero means the beginning
+	Limit int       // webhooks to look at, at most
+}
+
+// FailingResult is what one batch has found. More says that there are others to
+// look at, from Next on.
+type FailingResult struct {
+	Webhooks []FailingWebhook
+	Next     uuid.UUID
+	More     bool
+}
+
+// FailingWebhook names a webhook and its organization.
+type FailingWebhook struct {
+	ID             uuid.UUID
+	OrganizationID string
+}
+
+// DeactivateParams says which webhook to make inactive, by which rule.
+type DeactivateParams struct {
+	Scope     Scope
+	WebhookID uuid.UUID
+	Reason    DeactivationReason
+	Now       time.Time
+
+	Rule FailingRule // of DeactivatedFailing: it must still apply
+
+	// Of DeactivatedGone, the attempt that was answered so: where it was sent, and
+	// when it started. The webhook must still have that endpoint, and have been
+	// active since.
+	EndpointURL string
+	StartedAt   time.Time
+}
+
+// DeactivateResult says whether the webhook was made inactive by this call.
+type DeactivateResult struct {
+	Deactivated bool
 }
 
 // Purger deletes what has been kept long enough.

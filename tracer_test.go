@@ -271,5 +271,15 @@ func TestLogNotifierWritesOneLine(t *testing.T) {
 	for _, want := range []string{"level=WARN", "kind=exhausted", "organization_id=acme", "endpoint_host=failing.example", "deliveries=3", "last_status_code=500"} {
 		require.Contains(t, log.String(), want)
 	}
+
+	// One of a deactivation says why, and nothing of deliveries if there are none.
+	log.Reset()
+	require.NoError(t, webhook.NewLogNotifier(slog.New(slog.NewTextHandler(&log, nil))).Notify(t.Context(), webhook.Notice{
+		Kind: webhook.NoticeDeactivated, Reason: webhook.DeactivatedFailing, DeactivatedAt: clock.Now(), FailingSince: clock.Now(),
+	}))
+	for _, want := range []string{"a webhook was made inactive", "kind=deactivated", "reason=failing", "deactivated_at=", "failing_since=", "deliveries=0"} {
+		require.Contains(t, log.String(), want)
+	}
+	require.NotContains(t, log.String(), "last_")
 	require.NoError(t, webhook.NewLogNotifier(nil).Notify(t.Context(), webhook.Notice{}))
 }

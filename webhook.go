@@ -95,13 +95,21 @@ type Webhook struct {
 	EndpointURL    string // normalized, https
 	Status         Status
 	Subscriptions  []Subscription
+	RateLimit      int // attempts a second, see WebhookInput; 0 means no limit
+
+	// StatusSince is when the webhook became what Status says.
+	StatusSince time.Time
+
+	// DeactivatedFor is the rule by which the library made an inactive webhook
+	// inactive; empty if a person did, and while it is active.
+	DeactivatedFor DeactivationReason
 
 	// Version counts the states of the webhook from 1. An update names the
 	// version that it was made from.
 	Version int64
 
 	CreatedAt, UpdatedAt time.Time // UTC, whole microseconds
-	CreatedBy, UpdatedBy string    // ids of actors
+	CreatedBy, UpdatedBy string    // ids of actors, or DeactivatedBy
 }
 
 // Clone returns a copy that shares nothing with w.
@@ -145,6 +153,12 @@ type WebhookInput struct {
 	EndpointURL   string // https, see [ValidateEndpointURL]
 	Subscriptions []Subscription
 
+	// RateLimit is how many attempts a second the receiver takes, from 1 to 1000;
+	// 0 means no limit. Each dispatcher keeps to it by itself, so with several
+	// processes the receiver may get that many times as much. What has to wait for it
+	// is delayed, which costs it no attempt, and delays nobody else.
+	RateLimit int
+
 	// IdempotencyKey makes repeating a Create harmless: within the organization
 	// a key creates one webhook, and stays taken when that is deleted, until
 	// retention has taken its deliveries, too. At most 128 bytes; empty means
@@ -162,6 +176,7 @@ type WebhookChange struct {
 	Name, Description, EndpointURL string
 	Status                         Status
 	Subscriptions                  []Subscription
+	RateLimit                      int
 
 	// Resume delivers what was held. Without it, held deliveries of a webhook
 	// that becomes active stay held until Recover takes them.
@@ -189,6 +204,9 @@ func checkWebhook(in WebhookInput, has *Webhook, c *Catalog, allowed []netip.Pre
 		faults = append(faults, endpointFaults...)
 	}
 
+	if in.RateLimit < 0 || in.RateLimit > MaxRateLimit {
+		faults.add("rate_limit", fmt.Sprintf("must be from 1 to %d attempts a second, or 0 for no limit", MaxRateLimit))
+	}
 	if len(in.Subscriptions) == 0 {
 		faults.add("subscriptions", "must have at least one event type")
 	}

@@ -208,7 +208,7 @@ func TestWebhookIsNormalized(t *testing.T) {
 	require.NotEqual(t, uuid.UUID{}, w.ID)
 	require.Equal(t, webhook.Webhook{
 		ID: w.ID, OrganizationID: "acme", Name: "Receiver", Description: " kept ", EndpointURL: "https://example.com/",
-		Status: webhook.StatusActive, Version: 1,
+		Status: webhook.StatusActive, StatusSince: f.clock.Now(), Version: 1,
 		Subscriptions: []webhook.Subscription{{Subject: f.room, EventType: webhook.EventMessageSent, Filter: map[string]string{"room_type": "chat"}}},
 		CreatedAt:     f.clock.Now(), UpdatedAt: f.clock.Now(), CreatedBy: "ada", UpdatedBy: "ada",
 	}, w)

@@ -74,12 +74,13 @@ type Config struct {
 	// to the panel's own only.
 	TrustedOrigins []string
 
-	// SignatureHeader, UserAgent, Schedule and AttemptTimeout are those of
-	// DispatcherConfig, for pages that speak of them. They default to the same as
-	// there; a negative timeout is an error.
+	// SignatureHeader, UserAgent, Schedule, HonorRetryAfter and AttemptTimeout are
+	// those of DispatcherConfig, for pages that speak of them. They default to the same
+	// as there; a negative timeout is an error.
 	SignatureHeader string
 	UserAgent       string
 	Schedule        webhook.Schedule
+	HonorRetryAfter bool
 	AttemptTimeout  time.Duration
 
 	// Clock tells how long ago something was. Defaults to the system's; a test that

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/posthorn/webhook"
 )
 
@@ -109,15 +107,11 @@ const (
 	plotHeight = plotBase - plotTop
 )
 
-// chart reads the counters and draws them.
-func (c *call) chart(id uuid.UUID, r chartRange) (chart, error) {
+// chart draws counters, which may begin before the range.
+func (c *call) chart(r chartRange, counters []webhook.Counter) chart {
 	last := c.now.Truncate(r.Step) // days and quarters of them begin with UTC's
 	first := last.Add(-time.Duration(r.Bars-1) * r.Step)
-	counters, err := c.manager.Counters(c.r.Context(), c.actor, webhook.CounterQuery{WebhookID: id, Since: first})
-	if err != nil {
-		return chart{}, err
-	}
-	return draw(r, first, counters, c.cfg.AttemptTimeout), nil
+	return draw(r, first, counters, c.cfg.AttemptTimeout)
 }
 
 // draw makes the charts of a range that begins at first. No attempt takes longer than

@@ -33,7 +33,7 @@ func TestCreate(t *testing.T) {
 	require.Equal(t, webhook.Webhook{
 		ID: ws[0].ID, OrganizationID: "acme", Name: "Bot", Description: "Answers.\nSometimes.", EndpointURL: "https://bot.example.com/hook",
 		Status: webhook.StatusActive, Subscriptions: []webhook.Subscription{{Subject: room, EventType: webhook.EventMessageSent}},
-		Version: 1, CreatedAt: f.clock.Now(), UpdatedAt: f.clock.Now(), CreatedBy: "admin@acme", UpdatedBy: "admin@acme",
+		StatusSince: f.clock.Now(), Version: 1, CreatedAt: f.clock.Now(), UpdatedAt: f.clock.Now(), CreatedBy: "admin@acme", UpdatedBy: "admin@acme",
 	}, ws[0])
 
 	// The secret that is shown is the one that requests are signed with.

@@ -162,6 +162,9 @@ func (c *call) steps(d webhook.Delivery, attempts []webhook.Attempt) (steps []st
 		due = a.StartedAt.Add(a.Duration)
 		if wait, ok := c.cfg.Schedule.Delay(a.Number); ok {
 			due = due.Add(wait)
+			if c.cfg.HonorRetryAfter {
+				due = due.Add(min(max(0, a.RetryAfter-wait), wait))
+			}
 		}
 	}
 	return steps

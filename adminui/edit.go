@@ -113,6 +113,7 @@ func (c *call) differences(f *form, w webhook.Webhook) (list []difference) {
 	add("Name", f.Name, w.Name)
 	add("Description", f.Description, w.Description)
 	add("Endpoint URL", f.EndpointURL, w.EndpointURL)
+	add("Rate limit", f.RateLimit, limitText(w.RateLimit))
 	add("Status", stateLabel(f.Status), stateLabel(w.Status))
 	add("Event types", c.subscribed(f.change().Subscriptions), c.subscribed(w.Subscriptions))
 	return list

@@ -21,6 +21,7 @@ type form struct {
 	Status                         webhook.Status
 	Resume                         bool
 	Version                        int64
+	RateLimit                      string // empty means no limit
 	Key                            string // of the form, so that sending it twice creates one webhook
 	Filters                        bool   // some subscription has one, which the form keeps
 
@@ -129,6 +130,7 @@ func (c *call) readNew() *form {
 	f := &form{
 		Name: v.Get("name"), Description: unixLines(v.Get("description")), EndpointURL: strings.TrimSpace(v.Get("endpoint_url")),
 		SubjectType: webhook.SubjectType(v.Get("subject_type")), SubjectID: strings.TrimSpace(v.Get("subject_id")), Key: v.Get("key"),
+		RateLimit: strings.TrimSpace(v.Get("rate_limit")),
 	}
 	ticked := v["event"]
 	f.Groups = []group{{Choices: choices(c.catalog, 0, ownName, func(t webhook.EventType) bool { return slices.Contains(ticked, string(t)) })}}
@@ -138,10 +140,30 @@ func (c *call) readNew() *form {
 // unixLines undoes what browsers do to line breaks.
 func unixLines(s string) string { return strings.ReplaceAll(s, "\r\n", "\n") }
 
+// limitText is a rate limit in a form.
+func limitText(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+// limit is the rate limit that was typed; what is no number is out of bounds.
+func (f *form) limit() int {
+	if f.RateLimit == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(f.RateLimit)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
 // input is what the form asks the Manager for. Event types are those that were sent,
 // which a form of ours takes from the catalog.
 func (f *form) input(sent []string) webhook.WebhookInput {
-	in := webhook.WebhookInput{Name: f.Name, Description: f.Description, EndpointURL: f.EndpointURL, IdempotencyKey: f.Key}
+	in := webhook.WebhookInput{Name: f.Name, Description: f.Description, EndpointURL: f.EndpointURL, RateLimit: f.limit(), IdempotencyKey: f.Key}
 	for _, t := range sent {
 		in.Subscriptions = append(in.Subscriptions, webhook.Subscription{
 			Subject: webhook.Subject{Type: f.SubjectType, ID: f.SubjectID}, EventType: webhook.EventType(t),
@@ -159,6 +181,7 @@ func (f *form) input(sent []string) webhook.WebhookInput {
 func (c *call) ofWebhook(w webhook.Webhook) *form {
 	f := &form{
 		Name: w.Name, Description: w.Description, EndpointURL: w.EndpointURL, Status: w.Status, Version: w.Version,
+		RateLimit: limitText(w.RateLimit),
 	}
 	has := func(s webhook.Subject) func(webhook.EventType) bool {
 		return func(t webhook.EventType) bool { return subscription(w, s, t) != nil }
@@ -172,7 +195,10 @@ func (c *call) readChange(w webhook.Webhook) *form {
 	v := c.r.PostForm
 	f := &form{
 		Name: v.Get("name"), Description: unixLines(v.Get("description")), EndpointURL: strings.TrimSpace(v.Get("endpoint_url")),
-		Status: webhook.Status(v.Get("status")), Resume: v.Get("resume") != "",
+		Status: webhook.Status(v.Get("status")), Resume: v.Get("resume") != "", RateLimit: limitText(w.RateLimit),
+	}
+	if typed, there := v["rate_limit"]; there {
+		f.RateLimit = strings.TrimSpace(typed[0])
 	}
 	f.Version, _ = strconv.ParseInt(v.Get("version"), 10, 64) // 0 is a fault
 	f.Resume = f.Resume && f.Status == webhook.StatusActive
@@ -212,7 +238,7 @@ func subscription(w webhook.Webhook, s webhook.Subject, t webhook.EventType) *we
 // of what is still ticked, which the form does not show.
 func (f *form) change() webhook.WebhookChange {
 	ch := webhook.WebhookChange{
-		Version: f.Version, Name: f.Name, Description: f.Description, EndpointURL: f.EndpointURL, Status: f.Status, Resume: f.Resume,
+		Version: f.Version, Name: f.Name, Description: f.Description, EndpointURL: f.EndpointURL, Status: f.Status, RateLimit: f.limit(), Resume: f.Resume,
 	}
 	for _, g := range f.Groups {
 		for _, x := range g.Choices {
@@ -232,6 +258,7 @@ var fields = []struct {
 	{regexp.MustCompile(`^name$`), "name", "Name"},
 	{regexp.MustCompile(`^description$`), "description", "Description"},
 	{regexp.MustCompile(`^endpoint_url$`), "endpoint_url", "Endpoint URL"},
+	{regexp.MustCompile(`^rate_limit$`), "rate_limit", "Rate limit"},
 	{regexp.MustCompile(`^subscriptions\[\d+\]\.subject\.type$`), "subject_type", "Subject type"},
 	{regexp.MustCompile(`^subscriptions\[\d+\]\.subject\.id$`), "subject_id", "Subject ID"},
 	{regexp.MustCompile(`^subscriptions`), "events", "Event types"},

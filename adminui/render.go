@@ -110,6 +110,7 @@ func parsePages() (map[string]*template.Template, error) {
 }
 
 var functions = template.FuncMap{
+	"reasonText": reasonText, "reasonLabel": reasonLabel,
 	"duration":   duration,
 	"number":     number,
 	"printable":  printable,

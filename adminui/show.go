@@ -16,6 +16,7 @@ type showData struct {
 	Held     string
 	InFlight int
 	Chart    chart
+	Health   webhook.Health
 	Ranges   []chartRange
 	Recent   []webhook.Attempt
 }
@@ -45,9 +46,12 @@ func (c *call) show() error {
 	if d.InFlight, err = c.manager.InFlight(c.r.Context(), c.actor, w.ID); err != nil {
 		return err
 	}
-	if d.Chart, err = c.chart(w.ID, rangeNamed(c.r.URL.Query().Get("range"))); err != nil {
+	counters, err := c.manager.Counters(c.r.Context(), c.actor, webhook.CounterQuery{WebhookID: w.ID, Since: webhook.HealthSince(c.now)})
+	if err != nil {
 		return err
 	}
+	d.Health = webhook.HealthOf(&w, counters, c.now)
+	d.Chart = c.chart(rangeNamed(c.r.URL.Query().Get("range")), counters)
 	attempts, err := c.manager.Attempts(c.r.Context(), c.actor, webhook.AttemptQuery{WebhookID: w.ID, Limit: recentSize})
 	if err != nil {
 		return err

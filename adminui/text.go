@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/posthorn/webhook"
 )
 
 // printable returns foreign bytes as text that shows what is in them: bytes that are
@@ -37,6 +39,26 @@ func printable(b any) string {
 		}
 	}
 	return out.String()
+}
+
+// reasonLabel is the same in a word or two.
+func reasonLabel(r webhook.DeactivationReason) string {
+	if r == webhook.DeactivatedGone {
+		return "410 Gone"
+	}
+	return printable(string(r))
+}
+
+// reasonText says why a webhook was made inactive without a person: "because …".
+func reasonText(r webhook.DeactivationReason) string {
+	switch r {
+	case webhook.DeactivatedFailing:
+		return "all that was sent to it has failed for too long"
+	case webhook.DeactivatedGone:
+		return "its endpoint says that it is gone for good (410 Gone)"
+	default:
+		return "of a rule (" + printable(string(r)) + ")"
+	}
 }
 
 // fieldTitle is a field of a fault, such as "endpoint_url", for people.

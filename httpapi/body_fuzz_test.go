@@ -22,7 +22,7 @@ func FuzzBodies(f *testing.F) {
 	for _, body := range []string{
 		created(f), created(f, set("name", "")), created(f, set("subscriptions", []any{})), `{"content":{}}`, `{}`, ``, `[`, `null`, `{"content":{"name":null}}`,
 		`{"content":{"name":"a","name":"b"}}`, `{"content":{"subscriptions":[{"filter":{"a/b":1,"~":"x"}}]}}`, `{"Content":{}}`, `{"content":{"deſcription":"x"}}`,
-		`{"version":1}`, `{"version":1,"content":{"status":"WEBHOOK_STATUS_INACTIVE"}}`, `{"version":1e1000}`, `{"version":1,"resume":true}`,
+		`{"version":1}`, `{"version":1,"content":{"status":"WEBHOOK_STATUS_INACTIVE"}}`, `{"version":1e1000}`, `{"version":1,"content":{"rate_limit":1001}}`, `{"version":1,"resume":true}`,
 		`{"version":1,"content":{"name":"\ud800","description":"\u0000"}}`, ` {"version" : 1 , "content" : { "name" : "x" } } `,
 		`{"subscription_type":"WEBHOOK_SUBSCRIPTION_TYPE_MESSAGE_SENT"}`, `{"subscription_type":"?message_sent"}`,
 		`{"since":"2026-01-01T00:00:00Z"}`, `{"since":"2026-01-01T00:00:00.000000001+23:59","preview":true}`, `{"since":"9999-12-31T23:59:59-23:59"}`,
@@ -105,6 +105,7 @@ func requireAcceptedAgain(t *testing.T, h *host, body []byte) {
 			EndpointURL   string          `json:"endpoint_url"`
 			Status        string          `json:"status"`
 			Subscriptions json.RawMessage `json:"subscriptions"`
+			RateLimit     int64           `json:"rate_limit"`
 			Version       int64           `json:"version"`
 		} `json:"webhook"`
 	}
@@ -113,6 +114,7 @@ func requireAcceptedAgain(t *testing.T, h *host, body []byte) {
 	before := hookOf(t, h, a.ID)
 	got := h.call(t, owner, http.MethodPatch, acme+"/webhooks/"+a.ID, object(t, map[string]any{"version": a.Version, "content": map[string]any{
 		"name": a.Name, "description": a.Description, "endpoint_url": a.EndpointURL, "status": a.Status, "subscriptions": a.Subscriptions,
+		"rate_limit": a.RateLimit,
 	}}))
 	require.Equal(t, http.StatusOK, got.Code, "%s", got.Body)
 	after := hookOf(t, h, a.ID)

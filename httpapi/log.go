@@ -36,6 +36,9 @@ type (
 	countersAnswer struct {
 		Counters []counter `json:"counters"`
 	}
+	healthAnswer struct {
+		Health health `json:"health"`
+	}
 	testRequest struct {
 		SubscriptionType string `json:"subscription_type" enum:"SubscriptionType"`
 	}
@@ -170,6 +173,18 @@ func (a *api) counters(c *call) (*answer, error) {
 		return nil, err
 	}
 	return &answer{http.StatusOK, countersAnswer{mapped(list, counterOf)}}, nil
+}
+
+func (a *api) health(c *call) (*answer, error) {
+	id, err := c.id("webhook_id")
+	if err != nil {
+		return nil, err
+	}
+	h, err := a.manager.Health(c.Context(), c.actor, id)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{http.StatusOK, healthAnswer{healthOf(&h)}}, nil
 }
 
 func (a *api) test(c *call) (*answer, error) {

@@ -18,6 +18,7 @@ const (
 	outcomePrefix      = "WEBHOOK_ATTEMPT_OUTCOME_"
 	errorPrefix        = "WEBHOOK_ERROR_CLASS_"
 	matchPrefix        = "WEBHOOK_MATCH_"
+	reasonPrefix       = "WEBHOOK_DEACTIVATION_REASON_"
 )
 
 var (
@@ -25,6 +26,7 @@ var (
 	states   = []webhook.DeliveryState{
 		webhook.DeliveryPending, webhook.DeliveryHeld, webhook.DeliverySucceeded, webhook.DeliveryFailed, webhook.DeliveryCancelled,
 	}
+	reasons  = []webhook.DeactivationReason{webhook.DeactivatedFailing, webhook.DeactivatedGone}
 	outcomes = []webhook.Outcome{webhook.OutcomeSucceeded, webhook.OutcomeFailed, webhook.OutcomeInterrupted, webhook.OutcomeLate}
 	matches  = []webhook.Match{
 		webhook.MatchYes, webhook.MatchInactive, webhook.MatchFilter, webhook.MatchEventType, webhook.MatchOtherSubject, webhook.MatchOtherTest,

@@ -54,6 +54,7 @@ var bodies = map[string]reflect.Type{
 	"ListDeliveriesResponse": reflect.TypeFor[deliveriesAnswer](),
 	"DeliveryResponse":       reflect.TypeFor[deliveryAnswer](),
 	"ListCountersResponse":   reflect.TypeFor[countersAnswer](),
+	"HealthResponse":         reflect.TypeFor[healthAnswer](),
 	"SendTestRequest":        reflect.TypeFor[testRequest](),
 	"SendTestResponse":       reflect.TypeFor[testAnswer](),
 	"RecoverRequest":         reflect.TypeFor[recoverRequest](),
@@ -84,6 +85,7 @@ var parts = map[reflect.Type]string{
 	reflect.TypeFor[draft]():            "EventDraft",
 	reflect.TypeFor[explainedEvent]():   "ExplainedEvent",
 	reflect.TypeFor[explainedWebhook](): "ExplainedWebhook",
+	reflect.TypeFor[health]():           "Health",
 }
 
 // sent are the parts that requests have.
@@ -106,6 +108,10 @@ var bounds = map[string]schema{
 	"Parents":       {"maxItems": webhook.MaxParents},
 	"Attributes":    {"maxProperties": webhook.MaxAttributes},
 	"Version":       {"minimum": 1, "description": "The version that was read. Without a fraction or an exponent: 1 and not 1.0."},
+	"RateLimit": {
+		"minimum": 0, "maximum": webhook.MaxRateLimit,
+		"description": "Attempts a second, by each process that sends; 0 means no limit. What has to wait is delayed and not lost.",
+	},
 }
 
 // document is the API as OpenAPI 3.1 describes it.
@@ -118,7 +124,11 @@ func document(n *names) schema {
 		"Outcome":          closed(namesOf(outcomePrefix, outcomes)),
 		"Match":            closed(namesOf(matchPrefix, matches)),
 		"ErrorClass":       schema{"type": "string", "pattern": "^" + errorPrefix + upperSnake, "description": "More may come."},
-		"OpenAPIDocument":  schema{"type": "object"},
+		"DeactivationReason": schema{
+			"type": "string", "pattern": "^" + reasonPrefix + upperSnake,
+			"description": "Why a webhook was made inactive without a person: " + strings.Join(namesOf(reasonPrefix, reasons), ", ") + ". More may come.",
+		},
+		"OpenAPIDocument": schema{"type": "object"},
 	}
 	for name, t := range bodies {
 		schemas[name] = schemaOf(t, strings.HasSuffix(name, "Request"))

@@ -70,6 +70,11 @@ var operations = []operation{
 		query: []parameter{sinceParameter, beforeParameter}, answers: []reply{{http.StatusOK, "ListCountersResponse", "The hours that have any."}}, serve: (*api).counters,
 	},
 	{
+		method: http.MethodGet, path: webhookPath + "/health", id: "getHealth",
+		summary: "How the webhook does: its attempts of the last 24 hours, and how often it has failed since the last success, in the last 30 days.",
+		answers: []reply{{http.StatusOK, "HealthResponse", "Its health."}}, serve: (*api).health,
+	},
+	{
 		method: http.MethodPost, path: webhookPath + "/test", id: "sendTest", summary: "Send a sample of an event type to the webhook, once.",
 		query:   []parameter{{"wait", "Wait this many seconds for the answer, at most; by default not at all.", schema{"type": "integer", "minimum": 1, "maximum": maxWait}}},
 		request: "SendTestRequest", answers: []reply{

@@ -86,7 +86,7 @@ func problemOfFaults(faults webhook.ValidationErrors, o *operation) problem {
 // The manager's names of what is in a request's content. The key of a filter may
 // be any text.
 var (
-	ofWebhook      = regexp.MustCompile(`^(?:name|description|endpoint_url|status|subscriptions)$`)
+	ofWebhook      = regexp.MustCompile(`^(?:name|description|endpoint_url|status|subscriptions|rate_limit)$`)
 	ofSubscription = regexp.MustCompile(`(?s)^subscriptions\[([0-9]+)\](?:\.(subject\.type|subject\.id|event_type|filter)(?:\[(.+)\])?)?$`)
 
 	renamed = map[string]string{"subject.type": "subject_type", "subject.id": "subject_id", "event_type": "subscription_type", "filter": "filter"}

@@ -106,12 +106,12 @@ func TestBodiesThatAreWrong(t *testing.T) {
 		}},
 		"unknown fields": {request: create, body: `{"id":1,"content":{"Name":"x","secret":"y","subscriptions":[{"event_type":"z"}]}}`, faults: []fault{
 			{"id", "/id", noField + "content"},
-			inContent("Name", "Name", noField+"name, description, endpoint_url, subscriptions"),
-			inContent("secret", "secret", noField+"name, description, endpoint_url, subscriptions"),
+			inContent("Name", "Name", noField+"name, description, endpoint_url, subscriptions, rate_limit"),
+			inContent("secret", "secret", noField+"name, description, endpoint_url, subscriptions, rate_limit"),
 			inContent("subscriptions[0].event_type", "subscriptions/0/event_type", noField+"subject_type, subject_id, subscription_type, filter"),
 		}},
 		"a letter that folds": {request: create, body: `{"content":{"deſcription":"x"}}`, faults: []fault{
-			inContent("deſcription", "deſcription", noField+"name, description, endpoint_url, subscriptions"),
+			inContent("deſcription", "deſcription", noField+"name, description, endpoint_url, subscriptions, rate_limit"),
 		}},
 		"a field of a long name": {request: create, body: `{"` + strings.Repeat("é", 200) + `":1,"content":{}}`, faults: []fault{
 			{strings.Repeat("é", 100) + "…", "/" + strings.Repeat("é", 200), noField + "content"},
@@ -178,7 +178,7 @@ func TestBodiesThatAreWrong(t *testing.T) {
 			inContent("description", "description", "must be a string, and is null"),
 		}},
 		"the secret": {request: update, body: `{"version":1,"content":{"secret":"whsec_x"}}`, faults: []fault{
-			inContent("secret", "secret", noField+"name, description, endpoint_url, status, subscriptions"),
+			inContent("secret", "secret", noField+"name, description, endpoint_url, status, subscriptions, rate_limit"),
 		}},
 		"resume what stays inactive": {request: update, body: `{"version":1,"content":{"status":"WEBHOOK_STATUS_INACTIVE"},"resume":true}`, faults: []fault{
 			{"resume", "/resume", "needs an active webhook"},

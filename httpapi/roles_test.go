@@ -75,6 +75,7 @@ func TestRolesByRoutes(t *testing.T) {
 		{"listLogs", "GET " + acme + "/webhooks/{webhook}/logs", "", [9]int{ok, ok, ok, deny, who, who, hide, hide, hide}},
 		{"listWebhookDeliveries", "GET " + acme + "/webhooks/{webhook}/deliveries", "", [9]int{ok, ok, ok, deny, who, who, hide, hide, hide}},
 		{"listCounters", "GET " + acme + "/webhooks/{webhook}/counters", "", [9]int{ok, ok, ok, deny, who, who, hide, hide, hide}},
+		{"getHealth", "GET " + acme + "/webhooks/{webhook}/health", "", [9]int{ok, ok, ok, deny, who, who, hide, hide, hide}},
 		{"sendTest", "POST " + acme + "/webhooks/{webhook}/test", `{"subscription_type":"WEBHOOK_SUBSCRIPTION_TYPE_MESSAGE_SENT"}`, [9]int{sent, sent, deny, deny, who, who, hide, hide, hide}},
 		{"recoverWebhook", "POST " + acme + "/webhooks/{webhook}/recover", `{"since":"2026-01-01T00:00:00Z"}`, [9]int{ok, ok, deny, deny, who, who, hide, hide, hide}},
 		{"listDeliveries", "GET " + acme + "/deliveries", "", [9]int{ok, ok, ok, deny, who, who, hide, ok, hide}},

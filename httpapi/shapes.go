@@ -27,6 +27,8 @@ type hook struct {
 	EndpointURL    string         `json:"endpoint_url"`
 	Status         string         `json:"status" enum:"Status"`
 	Subscriptions  []subscription `json:"subscriptions"`
+	RateLimit      int            `json:"rate_limit,omitempty"`
+	Reason         string         `json:"deactivation_reason,omitempty" enum:"DeactivationReason"`
 	Version        int64          `json:"version"`
 	CreatedAt      time.Time      `json:"created_at"`
 	CreatedBy      string         `json:"created_by,omitempty"`
@@ -37,7 +39,8 @@ type hook struct {
 func hookOf(w *webhook.Webhook) hook {
 	h := hook{
 		ID: w.ID, OrganizationID: w.OrganizationID, Name: w.Name, Description: w.Description, EndpointURL: w.EndpointURL,
-		Status: nameOf(statusPrefix, w.Status), Subscriptions: []subscription{}, Version: w.Version,
+		Status: nameOf(statusPrefix, w.Status), Subscriptions: []subscription{}, RateLimit: w.RateLimit,
+		Reason: reasonName(w.DeactivatedFor), Version: w.Version,
 		CreatedAt: w.CreatedAt, CreatedBy: w.CreatedBy, UpdatedAt: w.UpdatedAt, UpdatedBy: w.UpdatedBy,
 	}
 	for _, s := range w.Subscriptions {
@@ -51,6 +54,43 @@ func subscriptionOf(s webhook.Subscription) subscription {
 		SubjectType: nameOf(subjectTypePrefix, s.Subject.Type), SubjectID: s.Subject.ID,
 		SubscriptionType: nameOf(subscriptionPrefix, s.EventType), Filter: s.Filter,
 	}
+}
+
+// reasonName is the name of a reason, or nothing.
+func reasonName(r webhook.DeactivationReason) string {
+	if r == "" {
+		return ""
+	}
+	return nameOf(reasonPrefix, r)
+}
+
+// health is how a webhook does.
+type health struct {
+	Status      string    `json:"status" enum:"Status"`
+	StatusSince time.Time `json:"status_since"`
+	Reason      string    `json:"deactivation_reason,omitempty" enum:"DeactivationReason"`
+
+	Since       time.Time `json:"since"` // of the next four
+	Succeeded   int       `json:"succeeded"`
+	Failed      int       `json:"failed"`
+	Interrupted int       `json:"interrupted"`
+	SuccessRate *float64  `json:"success_rate,omitempty"` // without any, if nothing succeeded or failed
+
+	ConsecutiveFailures int        `json:"consecutive_failures"`
+	LastSuccessAt       *time.Time `json:"last_success_at,omitempty"`
+	FailingSince        *time.Time `json:"failing_since,omitempty"`
+}
+
+func healthOf(h *webhook.Health) health {
+	out := health{
+		Status: nameOf(statusPrefix, h.Status), StatusSince: h.StatusSince, Reason: reasonName(h.DeactivatedFor),
+		Since: h.Since, Succeeded: h.Succeeded, Failed: h.Failed, Interrupted: h.Interrupted,
+		ConsecutiveFailures: h.ConsecutiveFailures, LastSuccessAt: present(h.LastSuccessAt), FailingSince: present(h.FailingSince),
+	}
+	if rate, ok := h.SuccessRate(); ok {
+		out.SuccessRate = &rate
+	}
+	return out
 }
 
 // content is bytes: as a text if they are one, else in base64.

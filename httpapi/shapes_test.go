@@ -125,7 +125,7 @@ func TestUpdateLeavesAloneWhatIsLeftOut(t *testing.T) {
 		Subscriptions: []webhook.Subscription{{
 			Subject: webhook.Subject{Type: webhook.SubjectSpace, ID: roomID}, EventType: webhook.EventRoomRecordingTranscriptPublished,
 		}},
-		Version: 3, CreatedAt: w.CreatedAt, CreatedBy: "olga", UpdatedAt: h.clock.Now(), UpdatedBy: "ada",
+		StatusSince: w.StatusSince, Version: 3, CreatedAt: w.CreatedAt, CreatedBy: "olga", UpdatedAt: h.clock.Now(), UpdatedBy: "ada",
 	}, w)
 }
 
@@ -446,6 +446,69 @@ func TestCountersHaveTheDocumentedShape(t *testing.T) {
 		{"up_to_ms":null,"count":0}]}]}`, got.Body.String())
 	got = h.call(t, viewer, http.MethodGet, h.webhookPath(w.ID)+"/counters?before=2026-01-01T00:00:00Z", "")
 	require.JSONEq(t, `{"counters":[]}`, got.Body.String())
+}
+
+func TestHealthHasTheDocumentedShape(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	w, _ := h.register(t)
+	path := h.webhookPath(w.ID) + "/health"
+	require.JSONEq(t, `{"health":{"status":"WEBHOOK_STATUS_ACTIVE","status_since":"2026-01-01T12:00:00Z",
+		"since":"2025-12-31T12:00:00Z","succeeded":0,"failed":0,"interrupted":0,"consecutive_failures":0}}`, h.call(t, viewer, http.MethodGet, path, "").Body.String())
+
+	h.deliver(t, http.StatusOK)
+	h.clock.Advance(time.Hour)
+	h.deliver(t, http.StatusGone)
+	got, err := h.store.Deactivate(t.Context(), webhook.DeactivateParams{
+		Scope: webhook.Scope{OrganizationID: "acme"}, WebhookID: w.ID, Reason: webhook.DeactivatedGone, Now: h.clock.Now(),
+		EndpointURL: w.EndpointURL, StartedAt: h.clock.Now(),
+	})
+	require.NoError(t, err)
+	require.True(t, got.Deactivated)
+	answer := h.call(t, viewer, http.MethodGet, path, "")
+	require.Equal(t, http.StatusOK, answer.Code)
+	require.Contains(t, answer.Body.String(), `"last_success_at":"2026-01-01T12:00:00Z"`)
+	var body struct{ Health map[string]any }
+	require.NoError(t, json.Unmarshal(answer.Body.Bytes(), &body))
+	delete(body.Health, "failed")
+	delete(body.Health, "consecutive_failures")
+	delete(body.Health, "success_rate")
+	require.Equal(t, map[string]any{
+		"status": "WEBHOOK_STATUS_INACTIVE", "status_since": h.clock.Now().Format(time.RFC3339), "deactivation_reason": "WEBHOOK_DEACTIVATION_REASON_GONE",
+		"since": h.clock.Now().Add(-24 * time.Hour).Truncate(time.Hour).Format(time.RFC3339), "succeeded": 1.0, "interrupted": 0.0,
+		"last_success_at": "2026-01-01T12:00:00Z", "failing_since": "2026-01-01T13:00:00Z",
+	}, body.Health)
+
+	// The webhook says why, too.
+	answer = h.call(t, viewer, http.MethodGet, h.webhookPath(w.ID), "")
+	require.Contains(t, answer.Body.String(), `"deactivation_reason":"WEBHOOK_DEACTIVATION_REASON_GONE"`)
+	require.Contains(t, answer.Body.String(), `"updated_by":"posthorn"`)
+	answer = h.call(t, admin, http.MethodPatch, h.webhookPath(w.ID), `{"content":{"status":"WEBHOOK_STATUS_ACTIVE"},"version":2}`)
+	require.Equal(t, http.StatusOK, answer.Code)
+	require.NotContains(t, answer.Body.String(), "deactivation_reason")
+}
+
+func TestRateLimits(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	w, _ := h.register(t)
+	patch := func(version, limit string) *httptest.ResponseRecorder {
+		return h.call(t, admin, http.MethodPatch, h.webhookPath(w.ID), `{"content":{"rate_limit":`+limit+`},"version":`+version+`}`)
+	}
+	require.Contains(t, patch("1", "25").Body.String(), `"rate_limit":25,`)
+	got := h.call(t, admin, http.MethodPatch, h.webhookPath(w.ID), `{"content":{"name":"Store"},"version":2}`)
+	require.Contains(t, got.Body.String(), `"rate_limit":25,`, "what is left out stays")
+	require.NotContains(t, patch("3", "0").Body.String(), "rate_limit")
+	for _, limit := range []string{"-1", "1001", "9223372036854775807"} {
+		got := patch("4", limit)
+		require.Equal(t, http.StatusBadRequest, got.Code)
+		require.Equal(t, []fault{{"content.rate_limit", "/content/rate_limit", "must be from 1 to 1000 attempts a second, or 0 for no limit"}}, problemOf(t, got).Errors)
+	}
+	require.Equal(t, http.StatusBadRequest, patch("4", "1.5").Code)
+	require.Equal(t, http.StatusBadRequest, patch("4", `"1"`).Code)
+	got = h.call(t, owner, http.MethodPost, acme+"/webhooks", strings.Replace(created(t), `"name"`, `"rate_limit":7,"name"`, 1))
+	require.Equal(t, http.StatusCreated, got.Code, "%s", got.Body)
+	require.Contains(t, got.Body.String(), `"rate_limit":7,`)
 }
 
 func TestEventTypesHaveTheNamesOfTheHostsCatalog(t *testing.T) {

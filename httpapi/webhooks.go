@@ -41,6 +41,7 @@ type (
 		Description   string         `json:"description" bound:"Description" optional:"yes"`
 		EndpointURL   string         `json:"endpoint_url" bound:"EndpointURL"`
 		Subscriptions []subscription `json:"subscriptions" bound:"Subscriptions"`
+		RateLimit     int64          `json:"rate_limit" bound:"RateLimit" optional:"yes"`
 	}
 	createAnswer struct {
 		Webhook hook   `json:"webhook"`
@@ -65,6 +66,7 @@ type (
 		EndpointURL   *string         `json:"endpoint_url" bound:"EndpointURL" optional:"yes"`
 		Status        *string         `json:"status" enum:"Status" optional:"yes"`
 		Subscriptions *[]subscription `json:"subscriptions" bound:"Subscriptions" optional:"yes"`
+		RateLimit     *int64          `json:"rate_limit" bound:"RateLimit" optional:"yes"`
 	}
 	deletionAnswer struct {
 		InFlight int `json:"in_flight"`
@@ -116,6 +118,7 @@ func (a *api) create(c *call) (*answer, error) {
 	subscriptions, faults := a.names.subscriptions(in.Content.Subscriptions)
 	w, secret, err := a.manager.Create(c.Context(), c.actor, webhook.WebhookInput{
 		Name: in.Content.Name, Description: in.Content.Description, EndpointURL: in.Content.EndpointURL, Subscriptions: subscriptions,
+		RateLimit: rateLimit(in.Content.RateLimit),
 	})
 	if err != nil {
 		return nil, faults.in(err, c.operation)
@@ -179,7 +182,11 @@ func (a *api) update(c *call) (*answer, error) {
 	}
 	ch := webhook.WebhookChange{
 		Version: in.Version, Name: or(in.Content.Name, w.Name), Description: or(in.Content.Description, w.Description),
-		EndpointURL: or(in.Content.EndpointURL, w.EndpointURL), Status: w.Status, Subscriptions: w.Subscriptions, Resume: in.Resume,
+		EndpointURL: or(in.Content.EndpointURL, w.EndpointURL), Status: w.Status, Subscriptions: w.Subscriptions, RateLimit: w.RateLimit,
+		Resume: in.Resume,
+	}
+	if in.Content.RateLimit != nil {
+		ch.RateLimit = rateLimit(*in.Content.RateLimit)
 	}
 	faults := words{}
 	if in.Content.Subscriptions != nil {
@@ -212,7 +219,8 @@ func (u *updateContent) ofStored(err error) error {
 	for i, f := range p.Errors {
 		step, _, _ := strings.Cut(strings.TrimPrefix(f.Pointer, "/content/"), "/")
 		if step == "name" && u.Name == nil || step == "description" && u.Description == nil ||
-			step == "endpoint_url" && u.EndpointURL == nil || step == "subscriptions" && u.Subscriptions == nil {
+			step == "endpoint_url" && u.EndpointURL == nil || step == "subscriptions" && u.Subscriptions == nil ||
+			step == "rate_limit" && u.RateLimit == nil {
 			p.Errors[i].Pointer = ""
 			p.Errors[i].Detail += " (this is what the webhook has; the request leaves it as it is)"
 		}
@@ -228,6 +236,10 @@ func (a *api) stale(c *call, id uuid.UUID) string {
 	}
 	return fmt.Sprintf("%s It is version %d now.", c.operation.conflict, w.Version)
 }
+
+// rateLimit is a limit as the manager takes it. What no int has is out of bounds all the
+// same.
+func rateLimit(n int64) int { return int(max(-1, min(n, webhook.MaxRateLimit+1))) }
 
 func or[T any](v *T, otherwise T) T {
 	if v == nil {

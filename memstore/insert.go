@@ -261,7 +261,7 @@ func (s *Store) lease(d *delivery, now time.Time, lasting time.Duration) webhook
 	d.claim = &webhook.Claim{
 		DeliveryID: d.id, EventID: d.event.ID, WebhookID: d.hook.ID, OrganizationID: d.hook.OrganizationID,
 		EventType: d.event.Type, Test: d.event.Test, Attempt: d.attempts, Token: uuid.New(), DueAt: d.due,
-		LeasedUntil: stored(now.Add(lasting)), EndpointURL: d.hook.EndpointURL, Secret: d.hook.secret,
+		LeasedUntil: stored(now.Add(lasting)), EndpointURL: d.hook.EndpointURL, Secret: d.hook.secret, RateLimit: d.hook.RateLimit,
 		TraceContext: d.event.TraceContext,
 	}
 	d.hook.leases[d] = struct{}{}

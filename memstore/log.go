@@ -114,14 +114,18 @@ func (s *Store) Counters(ctx context.Context, scope webhook.Scope, q webhook.Cou
 	if err != nil {
 		return nil, err
 	}
-	var out []webhook.Counter
+	return h.counted(q.Since, q.Before), nil
+}
+
+// counted returns the counters of a span of hours, oldest first.
+func (h *hook) counted(since, before time.Time) (out []webhook.Counter) {
 	for _, c := range h.counters {
-		if within(c.Hour, q.Since, q.Before) {
+		if within(c.Hour, since, before) {
 			out = append(out, *c)
 		}
 	}
 	slices.SortFunc(out, func(a, b webhook.Counter) int { return a.Hour.Compare(b.Hour) })
-	return out, nil
+	return out
 }
 
 func within(t, since, before time.Time) bool {

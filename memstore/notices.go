@@ -27,8 +27,7 @@ func (s *Store) addNotice(d *delivery, a *webhook.Attempt, now time.Time) {
 	h := d.hook
 	switch {
 	case h.notice == nil:
-		h.notice = s.newNotice(h, now)
-		s.notices.push(h)
+		s.putNotice(h, s.newNotice(h, now))
 		h.notice.count(d, a, now)
 	case h.notice.leased:
 		if h.notice.later == nil {
@@ -50,7 +49,55 @@ func (s *Store) newNotice(h *hook, now time.Time) *notice {
 	}
 }
 
+func (s *Store) putNotice(h *hook, n *notice) {
+	h.notice = n
+	s.notices.push(h)
+}
+
+// noticeDeactivation queues the notice of a webhook that was made inactive by a rule.
+func (s *Store) noticeDeactivation(h *hook, failingSince, now time.Time) {
+	n := s.newNotice(h, now)
+	n.Kind, n.Reason, n.DeactivatedAt, n.FailingSince = webhook.NoticeDeactivated, h.DeactivatedFor, now, stored(failingSince)
+	n.FirstAt, n.due = time.Time{}, now
+	switch open := h.notice; {
+	case open == nil:
+		s.putNotice(h, n)
+	case open.leased:
+		n.takeOver(open.later)
+		open.later = n
+	default:
+		n.takeOver(open)
+		s.dropNotice(h)
+		s.putNotice(h, n)
+	}
+}
+
+// takeOver adds what an earlier notice has counted and will not tell.
+func (n *notice) takeOver(earlier *notice) {
+	if earlier == nil || earlier.Deliveries == 0 {
+		return
+	}
+	own := n.Notice
+	n.Notice = earlier.Notice
+	n.ID, n.Kind, n.Reason, n.DeactivatedAt, n.FailingSince = own.ID, own.Kind, own.Reason, own.DeactivatedAt, own.FailingSince
+	if own.Deliveries > 0 {
+		n.add(&own)
+	}
+}
+
+// add adds what was counted later.
+func (n *notice) add(later *webhook.Notice) {
+	n.Deliveries += later.Deliveries
+	for t, c := range later.EventTypes {
+		n.EventTypes[t] += c
+	}
+	n.LastAt, n.LastStatusCode, n.LastErrorClass, n.LastError = later.LastAt, later.LastStatusCode, later.LastErrorClass, later.LastError
+}
+
 func (n *notice) count(d *delivery, a *webhook.Attempt, now time.Time) {
+	if n.Deliveries == 0 {
+		n.FirstAt = now
+	}
 	n.Deliveries++
 	n.EventTypes[d.event.Type]++
 	n.LastAt = now
@@ -60,7 +107,7 @@ func (n *notice) count(d *delivery, a *webhook.Attempt, now time.Time) {
 // reviseNotice lets a waiting notice go out as soon as it would without the
 // wait since the last one, which a success has ended.
 func (s *Store) reviseNotice(h *hook) {
-	if h.notice == nil || h.notice.leased || h.notice.attempts > 0 {
+	if h.notice == nil || h.notice.leased || h.notice.attempts > 0 || h.notice.Kind == webhook.NoticeDeactivated {
 		return
 	}
 	if due := webhook.NoticeDue(h.notice.FirstAt, time.Time{}); due.Before(h.notice.due) {
@@ -95,7 +142,9 @@ func (s *Store) ClaimNotices(ctx context.Context, p webhook.ClaimNoticesParams) 
 		s.notices.fix(h.noticeAt)
 
 		v := n.Notice
-		v.EventTypes = maps.Clone(v.EventTypes)
+		if v.EventTypes = maps.Clone(v.EventTypes); len(v.EventTypes) == 0 {
+			v.EventTypes = nil
+		}
 		v.WebhookName, v.EndpointHost = h.Name, h.EndpointHost()
 		out.Claims = append(out.Claims, webhook.NoticeClaim{Notice: v, Token: n.token, Attempt: n.attempts, Unknown: n.unknown})
 	}
@@ -121,7 +170,7 @@ func (s *Store) FinishNotice(ctx context.Context, p webhook.FinishNoticeParams) 
 		if p.Unknown {
 			n.unknown++
 		}
-		n.merge()
+		h.notice = n.merge()
 		s.notices.fix(h.noticeAt)
 		s.wake()
 		return nil
@@ -132,23 +181,29 @@ func (s *Store) FinishNotice(ctx context.Context, p webhook.FinishNoticeParams) 
 		return nil
 	}
 	h.notice = n.later
-	h.notice.due = webhook.NoticeDue(h.notice.FirstAt, h.lastNoticeAt)
+	if h.notice.Kind == webhook.NoticeExhausted {
+		h.notice.due = webhook.NoticeDue(h.notice.FirstAt, h.lastNoticeAt)
+	}
 	s.notices.fix(h.noticeAt)
 	s.wake()
 	return nil
 }
 
-// merge adds what was counted while the notice was leased to the notice, which
-// was not sent after all.
-func (n *notice) merge() {
+// merge returns what is to be told instead of a notice that was not sent after all,
+// with what was counted meanwhile: that a webhook was deactivated is news of its own.
+func (n *notice) merge() *notice {
 	l := n.later
-	if l == nil {
-		return
-	}
-	n.Deliveries += l.Deliveries
-	for t, c := range l.EventTypes {
-		n.EventTypes[t] += c
-	}
-	n.LastAt, n.LastStatusCode, n.LastErrorClass, n.LastError = l.LastAt, l.LastStatusCode, l.LastErrorClass, l.LastError
 	n.later = nil
+	switch {
+	case l == nil:
+		return n
+	case l.Kind == webhook.NoticeDeactivated:
+		l.takeOver(n)
+		return l
+	}
+	if n.Deliveries == 0 {
+		n.FirstAt = l.FirstAt
+	}
+	n.add(&l.Notice)
+	return n
 }

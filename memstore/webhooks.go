@@ -102,7 +102,7 @@ func (s *Store) CreateWebhook(ctx context.Context, p webhook.CreateWebhookParams
 		return webhook.TooManyWebhooks(p.MaxPerOrganization)
 	}
 	w := p.Webhook.Clone()
-	w.CreatedAt, w.UpdatedAt = stored(w.CreatedAt), stored(w.UpdatedAt)
+	w.CreatedAt, w.UpdatedAt, w.StatusSince = stored(w.CreatedAt), stored(w.UpdatedAt), stored(w.StatusSince)
 	h := newHook(w, p.Secret, org)
 	s.hooks[w.ID] = h
 	org.hooks.add(h)
@@ -127,7 +127,10 @@ func (s *Store) UpdateWebhook(ctx context.Context, p webhook.UpdateWebhookParams
 	before := h.Webhook
 	h.unsubscribe()
 	h.Name, h.Description, h.EndpointURL = p.Change.Name, p.Change.Description, p.Change.EndpointURL
-	h.Status, h.Subscriptions = p.Change.Status, p.Change.Subscriptions
+	h.Subscriptions, h.RateLimit = p.Change.Subscriptions, p.Change.RateLimit
+	if h.Status != p.Change.Status {
+		h.Status, h.StatusSince, h.DeactivatedFor = p.Change.Status, now, ""
+	}
 	h.Version++
 	h.UpdatedAt, h.UpdatedBy = now, p.By
 	h.Webhook = h.Clone()

@@ -62,6 +62,41 @@ func TestTheDispatcherSends(t *testing.T) {
 	}
 }
 
+// TestTheDispatcherSaysThatAWebhookIsGone: with what it takes to mend it, at once, and
+// instead of the mail about what has failed.
+func TestTheDispatcherSaysThatAWebhookIsGone(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, script{})
+	clock := &webhooktest.Clock{}
+	store := memstore.New()
+	d, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{
+		Clock: clock, HTTPDoer: gone{}, Notifier: newNotifier(t, s.config()), DeactivateOnGone: true,
+	})
+	require.NoError(t, err)
+	publish(t, store, d, clock, 25)
+	began := clock.Now()
+	n, err := d.RunOnce(t.Context())
+	require.NoError(t, err)
+	require.Positive(t, n)
+	require.Less(t, n, 25)
+	webhooktest.Drain(t, d, clock)
+	require.Equal(t, began, clock.Now(), "nothing is due any more")
+	got := s.accepted()
+	require.Len(t, got, 1)
+	m := parse(t, got[0].raw)
+	require.Equal(t, "Webhook “Archive” has been deactivated", m.subject)
+	require.Contains(t, m.text, "(410 Gone)")
+	require.Contains(t, m.text, "Activate the webhook again.")
+	require.Contains(t, m.text, began.UTC().Format("2 January 2006, 15:04 MST"))
+}
+
+// gone is an HTTPDoer whose endpoints are gone for good.
+type gone struct{}
+
+func (gone) Do(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusGone, Body: http.NoBody}, nil
+}
+
 // first answers the first messages by one function, the others by the next one.
 func first(n int, answer func(int, *smtp.Conn) error, then ...func(int, *smtp.Conn) error) func(int, *smtp.Conn) error {
 	return func(i int, c *smtp.Conn) error {
@@ -85,6 +120,13 @@ func exhaust(t *testing.T, cfg smtpnotify.Config, events int) {
 		Clock: clock, HTTPDoer: failing{}, Notifier: newNotifier(t, cfg),
 	})
 	require.NoError(t, err)
+	publish(t, store, d, clock, events)
+	webhooktest.Drain(t, d, clock)
+}
+
+// publish publishes events for a webhook of its own.
+func publish(t *testing.T, store *memstore.Store, d *webhook.Dispatcher, clock *webhooktest.Clock, events int) {
+	t.Helper()
 	mgr, err := webhook.NewManager(store, webhook.ManagerConfig{Dispatcher: d})
 	require.NoError(t, err)
 	pub, err := webhook.NewPublisher(store, webhook.PublisherConfig{Clock: clock})
@@ -99,5 +141,4 @@ func exhaust(t *testing.T, cfg smtpnotify.Config, events int) {
 		_, err := pub.Publish(t.Context(), webhook.Event{OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: room})
 		require.NoError(t, err)
 	}
-	webhooktest.Drain(t, d, clock)
 }

@@ -34,6 +34,10 @@ type Content struct {
 	// Events are the EventTypes of the notice, the most frequent first.
 	Events []EventCount
 
+	// MissedSince is from when on the webhook is to be recovered: the first of the
+	// moments that the notice knows. It may be zero.
+	MissedSince time.Time
+
 	// LastFailure is the last failure in words; never empty.
 	LastFailure string
 
@@ -79,11 +83,15 @@ func (c *Config) prepareTemplates() error {
 // sample is a notice to try templates with.
 func sample(kind webhook.NoticeKind) webhook.Notice {
 	at := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	return webhook.Notice{
+	x := webhook.Notice{
 		ID: uuid.Max, Kind: kind, OrganizationID: "acme", WebhookID: uuid.Max, WebhookName: "Archive", EndpointHost: "archive.example",
 		Deliveries: 2, EventTypes: map[webhook.EventType]int{webhook.EventMessageSent: 2}, FirstAt: at, LastAt: at,
 		LastStatusCode: http.StatusBadGateway, LastErrorClass: webhook.ErrorStatus, LastError: "answered 502 Bad Gateway",
 	}
+	if kind == webhook.NoticeDeactivated {
+		x.Reason, x.DeactivatedAt, x.FailingSince = webhook.DeactivatedFailing, at, at
+	}
+	return x
 }
 
 // render writes the mail about a notice.
@@ -116,13 +124,19 @@ func (c *Config) content(x webhook.Notice, link string) Content {
 	x.Kind = webhook.NoticeKind(clean(string(x.Kind)))
 	x.OrganizationID, x.WebhookName = clean(x.OrganizationID), clean(x.WebhookName)
 	x.EndpointHost = hostOf(clean(x.EndpointHost))
-	x.FirstAt, x.LastAt = x.FirstAt.UTC(), x.LastAt.UTC()
+	x.FirstAt, x.LastAt, x.DeactivatedAt, x.FailingSince = x.FirstAt.UTC(), x.LastAt.UTC(), x.DeactivatedAt.UTC(), x.FailingSince.UTC()
+	x.Reason = webhook.DeactivationReason(clean(string(x.Reason)))
 	x.LastErrorClass, x.LastError = webhook.ErrorClass(clean(string(x.LastErrorClass))), redact(clean(x.LastError))
 	out := Content{Link: link, Product: clean(c.Product), LastFailure: x.LastError}
 	if out.LastFailure == "" {
 		out.LastFailure = "the delivery failed without a reason"
 		if x.LastStatusCode != 0 {
 			out.LastFailure = strings.TrimSpace(fmt.Sprintf("answered %d %s", x.LastStatusCode, http.StatusText(x.LastStatusCode)))
+		}
+	}
+	for _, t := range []time.Time{x.FirstAt, x.FailingSince, x.DeactivatedAt} {
+		if out.MissedSince.IsZero() || !t.IsZero() && t.Before(out.MissedSince) {
+			out.MissedSince = t
 		}
 	}
 	types := map[webhook.EventType]int{}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	texttemplate "text/template"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -47,7 +48,12 @@ func TestMails(t *testing.T) {
 	one := newNotice()
 	one.Deliveries, one.EventTypes, one.LastAt = 1, map[webhook.EventType]int{"invoice_paid": 1}, one.FirstAt
 	deactivated := newNotice()
-	deactivated.Kind = webhook.NoticeDeactivated
+	deactivated.Kind, deactivated.Reason = webhook.NoticeDeactivated, webhook.DeactivatedFailing
+	deactivated.FailingSince, deactivated.DeactivatedAt = deactivated.FirstAt.Add(-72*time.Hour), deactivated.LastAt
+	gone := webhook.Notice{
+		ID: one.ID, Kind: webhook.NoticeDeactivated, Reason: webhook.DeactivatedGone, DeactivatedAt: one.FirstAt,
+		OrganizationID: "acme", WebhookID: one.WebhookID, WebhookName: "Archive", EndpointHost: "archive.example",
+	}
 	other := webhook.Notice{ID: one.ID, Kind: "renamed", OrganizationID: "acme", WebhookID: one.WebhookID, WebhookName: "Archive", EndpointHost: "archive.example"}
 	for name, tc := range map[string]struct {
 		notice webhook.Notice
@@ -56,6 +62,7 @@ func TestMails(t *testing.T) {
 		"exhausted":   {newNotice(), linked},
 		"one":         {one, nil},
 		"deactivated": {deactivated, linked},
+		"gone":        {gone, nil},
 		"other":       {other, linked},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +98,7 @@ func TestNothingIsInjected(t *testing.T) {
 			cfg.Recipients = to("ada@acme.example")
 			x := newNotice()
 			x.OrganizationID, x.WebhookName, x.EndpointHost, x.LastError = text, text, text, text
-			x.LastErrorClass, x.Kind = webhook.ErrorClass(text), webhook.NoticeKind(text)
+			x.LastErrorClass, x.Kind, x.Reason = webhook.ErrorClass(text), webhook.NoticeKind(text), webhook.DeactivationReason(text)
 			x.EventTypes = map[webhook.EventType]int{webhook.EventType(text): 12}
 			for _, kind := range []webhook.NoticeKind{x.Kind, webhook.NoticeExhausted} {
 				x.Kind = kind

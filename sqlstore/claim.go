@@ -75,6 +75,7 @@ type claimHook struct {
 	resumedAt  time.Time
 	url        string
 	secret     []byte
+	rateLimit  int
 }
 
 func (k *claiming) run(ctx context.Context) error {
@@ -252,7 +253,7 @@ func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.
 	var i int
 	var url, secret sql.RawBytes
 	text, args := k.statement(`with taken as materialized (
-			select x.i, q.delivery_id, q.event_id, q.attempts, w.endpoint_url, w.secret,
+			select x.i, q.delivery_id, q.event_id, q.attempts, w.endpoint_url, w.secret, w.rate_limit,
 				case when q.epoch < w.held_before then greatest(q.due_at, w.resumed_at) else q.due_at end as due_at
 			from {rows x i int, id uuid, n int, low uuid} join {webhooks} w on {key w.id = x.id} and w.active = 1 and w.deleted_at is null
 			cross join lateral (
@@ -263,7 +264,7 @@ func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.
 		leased as (
 			update {queue} t set phase = 2, wake_at = ?, token = ?, claimed_at = ?, attempts = t.attempts + 1, claimed_url = taken.endpoint_url
 			from taken where {key t.delivery_id = taken.delivery_id})
-		select taken.i, taken.delivery_id, taken.event_id, taken.attempts, taken.due_at, taken.endpoint_url, taken.secret,
+		select taken.i, taken.delivery_id, taken.event_id, taken.attempts, taken.due_at, taken.endpoint_url, taken.secret, taken.rate_limit,
 			e.event_type, e.test, e.payload, e.trace_context
 		from taken join {events} e on {key e.id = taken.event_id}`,
 		[]any{x, k.now.UnixMicro(), k.now.UnixMicro(), until.UnixMicro(), k.d.id(k.token), k.now.UnixMicro()})
@@ -277,7 +278,7 @@ func (k *claiming) takeAtOnce(ctx context.Context, want []allotment, until time.
 		var test int
 		var trace sql.NullString
 		c := webhook.Claim{LeasedUntil: until}
-		if err := found.Scan(&i, &c.DeliveryID, &c.EventID, &c.Attempt, &due, &url, &secret, &c.EventType, &test, &c.Payload, &trace); err != nil {
+		if err := found.Scan(&i, &c.DeliveryID, &c.EventID, &c.Attempt, &due, &url, &secret, &c.RateLimit, &c.EventType, &test, &c.Payload, &trace); err != nil {
 			return err
 		}
 		if urls[i] == "" {
@@ -338,7 +339,7 @@ func (k *claiming) takeStepwise(ctx context.Context, want []allotment, until tim
 		h, e := k.hooks[r.webhookID], byID[r.eventID]
 		c := webhook.Claim{
 			DeliveryID: r.id, EventID: r.eventID, WebhookID: r.webhookID, Attempt: r.attempts + 1, Token: tokenOf(k.token, r.id),
-			DueAt: r.due, LeasedUntil: until, EndpointURL: h.url, Secret: k.openOrLog(h.secret, e.organization, h.id),
+			DueAt: r.due, LeasedUntil: until, EndpointURL: h.url, RateLimit: h.rateLimit, Secret: k.openOrLog(h.secret, e.organization, h.id),
 		}
 		if r.epoch < h.heldBefore && c.DueAt.Before(h.resumedAt) {
 			c.DueAt = h.resumedAt
@@ -364,10 +365,10 @@ func (k *claiming) readHooks(ctx context.Context, want []allotment) error {
 	}
 	found, err := query(ctx, k.session, func(scan func(...any) error, h *claimHook) error {
 		var active int
-		err := scan(&h.id, &active, &h.liveFrom, &h.heldBefore, at{&h.resumedAt}, &h.url, maybe[[]byte]{&h.secret})
+		err := scan(&h.id, &active, &h.liveFrom, &h.heldBefore, at{&h.resumedAt}, &h.url, maybe[[]byte]{&h.secret}, &h.rateLimit)
 		h.active = active == 1
 		return err
-	}, `select w.id, case when w.deleted_at is null then w.active else 0 end, w.live_from, w.held_before, w.resumed_at, w.endpoint_url, w.secret
+	}, `select w.id, case when w.deleted_at is null then w.active else 0 end, w.live_from, w.held_before, w.resumed_at, w.endpoint_url, w.secret, w.rate_limit
 		from {rows x id uuid} join {webhooks} w on {key w.id = x.id}`, x)
 	for i := range found {
 		h := &found[i]

@@ -350,21 +350,30 @@ func (c session) count(ctx context.Context, list []ending) error {
 	for _, k := range keys {
 		s := sums[k]
 		x.add().id("id", k.webhook).int("hour", k.hour).int("succeeded", int64(s.Succeeded)).int("failed", int64(s.Failed)).
-			int("interrupted", int64(s.Interrupted))
+			int("interrupted", int64(s.Interrupted)).time("last_success_at", s.LastSuccessAt).int("failed_since", int64(s.FailedSince))
 		for i, n := range s.Latency {
 			x.int("latency"+strconv.Itoa(i), int64(n))
 		}
 	}
 	columns := counterColumns()
-	var typed, sum []string
+	added := func(name string) string {
+		if c.d == MySQL {
+			return "values(" + name + ")"
+		}
+		return "excluded." + name
+	}
+	sum := []string{ // as Counter.Add does; without a success what is added has no time of it
+		"failed_since = case when " + added("succeeded") + " > 0 then " + added("failed_since") + " else {counters}.failed_since + " + added("failed_since") + " end",
+		"last_success_at = case when " + added("succeeded") + " = 0 or {counters}.last_success_at > " + added("last_success_at") +
+			" then {counters}.last_success_at else " + added("last_success_at") + " end",
+	}
+	var typed []string
 	for _, name := range columns {
 		typed = append(typed, name+" int")
-		if c.d == MySQL {
-			sum = append(sum, name+" = {counters}."+name+" + values("+name+")")
-		} else {
-			sum = append(sum, name+" = {counters}."+name+" + excluded."+name)
-		}
+		sum = append(sum, name+" = {counters}."+name+" + "+added(name))
 	}
+	typed = append(typed, "last_success_at int", "failed_since int")
+	columns = append(columns, "last_success_at", "failed_since")
 	conflict := "on conflict (webhook_id, hour) do update set "
 	if c.d == MySQL {
 		conflict = "on duplicate key update "

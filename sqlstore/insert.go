@@ -110,6 +110,7 @@ type recipient struct {
 	createdAt time.Time
 	url       string
 	secret    []byte
+	rateLimit int
 }
 
 // insertDelivery is a delivery on its way.
@@ -230,7 +231,7 @@ func (in *insertion) findKeys(ctx context.Context, c session) error {
 // findRecipients finds the webhooks that get the events. Webhooks are not
 // locked: what changes meanwhile is dealt with by epochs, see delivery.go.
 func (in *insertion) findRecipients(ctx context.Context, c session) error {
-	const columns = "w.id, w.active, w.epoch, w.created_at, w.endpoint_url, w.secret, " + isPaused
+	const columns = "w.id, w.active, w.epoch, w.created_at, w.endpoint_url, w.secret, w.rate_limit, " + isPaused
 	type candidate struct {
 		recipient
 		event int
@@ -239,7 +240,7 @@ func (in *insertion) findRecipients(ctx context.Context, c session) error {
 	scan := func(scan func(...any) error, k *candidate) error {
 		var active, paused int
 		var created int64
-		err := scan(&k.event, &k.id, &active, &k.epoch, &created, &k.url, maybe[[]byte]{&k.secret}, &paused,
+		err := scan(&k.event, &k.id, &active, &k.epoch, &created, &k.url, maybe[[]byte]{&k.secret}, &k.rateLimit, &paused,
 			&k.sub.Subject.Type, &k.sub.Subject.ID, fromJSON[map[string]string]{&k.sub.Filter})
 		k.active, k.createdAt = active == 1, time.UnixMicro(created)
 		in.paused = paused > 0
@@ -451,7 +452,7 @@ func (in *insertion) writeDeliveries(ctx context.Context, c session) error {
 				d.claim = &webhook.Claim{
 					DeliveryID: d.id, EventID: e.ID, WebhookID: d.hook.id, OrganizationID: e.OrganizationID,
 					EventType: e.Type, Test: e.Test, Attempt: 1, Token: tokenOf(in.token, d.id), DueAt: in.now,
-					LeasedUntil: stored(in.now.Add(l.For)), EndpointURL: d.hook.url, Payload: slices.Clone(e.Payload), TraceContext: e.TraceContext,
+					LeasedUntil: stored(in.now.Add(l.For)), EndpointURL: d.hook.url, RateLimit: d.hook.rateLimit, TraceContext: e.TraceContext, Payload: slices.Clone(e.Payload),
 				}
 				d.claim.Secret = c.openOrLog(d.hook.secret, e.OrganizationID, d.hook.id)
 				in.claims = append(in.claims, *d.claim)

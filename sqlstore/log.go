@@ -347,18 +347,30 @@ func (s *Store) Counters(ctx context.Context, scope webhook.Scope, q webhook.Cou
 		if _, err := c.hookIn(ctx, scope, q.WebhookID); err != nil {
 			return err
 		}
-		var where conditions
-		where.and("webhook_id = ?", c.d.id(q.WebhookID))
-		where.between("hour", q.Since, q.Before)
 		var err error
-		out, err = query(ctx, c, func(scan func(...any) error, n *webhook.Counter) error {
-			to := []any{at{&n.Hour}, &n.Succeeded, &n.Failed, &n.Interrupted}
-			for i := range n.Latency {
-				to = append(to, &n.Latency[i])
-			}
-			return scan(to...)
-		}, "select hour, "+strings.Join(counterColumns(), ", ")+" from {counters} where "+where.text+" order by hour", where.args...)
+		out, err = c.counters(ctx, q)
 		return err
 	})
 	return out, err
+}
+
+// counters returns a webhook's counters of a span of hours, oldest first.
+func (c session) counters(ctx context.Context, q webhook.CounterQuery) ([]webhook.Counter, error) {
+	var where conditions
+	where.and("webhook_id = ?", c.d.id(q.WebhookID))
+	where.between("hour", q.Since, q.Before)
+	return query(ctx, c, func(scan func(...any) error, n *webhook.Counter) error {
+		to := []any{at{&n.Hour}, at{&n.LastSuccessAt}, &n.FailedSince, &n.Succeeded, &n.Failed, &n.Interrupted}
+		for i := range n.Latency {
+			to = append(to, &n.Latency[i])
+		}
+		err := scan(to...)
+		switch { // what an earlier release has counted
+		case n.Succeeded == 0:
+			n.FailedSince = n.Failed
+		case n.LastSuccessAt.IsZero():
+			n.LastSuccessAt = n.Hour
+		}
+		return err
+	}, "select hour, last_success_at, failed_since, "+strings.Join(counterColumns(), ", ")+" from {counters} where "+where.text+" order by hour", where.args...)
 }

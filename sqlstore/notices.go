@@ -27,6 +27,10 @@ type told struct {
 	LastErrorClass webhook.ErrorClass `json:"last_error_class,omitempty"`
 	LastError      string             `json:"last_error,omitempty"`
 
+	Reason        webhook.DeactivationReason `json:"reason,omitempty"` // by which the webhook was deactivated
+	DeactivatedAt int64                      `json:"deactivated_at,omitempty"`
+	FailingSince  int64                      `json:"failing_since,omitempty"`
+
 	Unknown int `json:"unknown,omitempty"` // claims whose outcome nobody knows
 }
 
@@ -35,15 +39,33 @@ func (c session) newTold(now time.Time) *told {
 }
 
 func (t *told) count(x *exhausted, now time.Time) {
+	if t.Deliveries == 0 {
+		t.FirstAt = now.UnixMicro()
+	}
 	t.Deliveries++
 	t.EventTypes[x.eventType]++
 	t.LastAt = now.UnixMicro()
 	t.LastStatusCode, t.LastErrorClass, t.LastError = x.attempt.StatusCode, x.attempt.ErrorClass, x.attempt.Error
 }
 
-// merge adds what was counted while a notice was leased that was not sent after
-// all.
-func (t *told) merge(later *told) {
+// takeOver adds what an earlier notice has counted and will not tell.
+func (t *told) takeOver(earlier *told) {
+	if earlier == nil || earlier.Deliveries == 0 {
+		return
+	}
+	own := *t
+	*t = *earlier
+	t.ID, t.Reason, t.DeactivatedAt, t.FailingSince, t.Unknown = own.ID, own.Reason, own.DeactivatedAt, own.FailingSince, own.Unknown
+	if own.Deliveries > 0 {
+		t.add(&own)
+	}
+}
+
+// add adds what was counted later.
+func (t *told) add(later *told) {
+	if t.Deliveries == 0 {
+		t.FirstAt = later.FirstAt
+	}
 	t.Deliveries += later.Deliveries
 	for k, n := range later.EventTypes {
 		t.EventTypes[k] += n
@@ -52,7 +74,15 @@ func (t *told) merge(later *told) {
 	t.LastStatusCode, t.LastErrorClass, t.LastError = later.LastStatusCode, later.LastErrorClass, later.LastError
 }
 
-func (t *told) firstAt() time.Time { return time.UnixMicro(t.FirstAt).UTC() }
+func (t *told) firstAt() time.Time { return moment(t.FirstAt) }
+
+// moment is a time that may be missing.
+func moment(micro int64) time.Time {
+	if micro == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(micro).UTC()
+}
 
 // noticeRow is a row of the table of notices.
 type noticeRow struct {
@@ -179,6 +209,32 @@ func (c session) noteExhausted(ctx context.Context, now time.Time, list []exhaus
 	return c.saveNotices(ctx, known...)
 }
 
+// noteDeactivation queues the notice of a webhook, locked, that was made inactive by a
+// rule.
+func (c session) noteDeactivation(ctx context.Context, h *hook, failingSince time.Time) error {
+	t := c.newTold(h.StatusSince)
+	t.FirstAt, t.Reason, t.DeactivatedAt = 0, h.DeactivatedFor, h.StatusSince.UnixMicro()
+	if !failingSince.IsZero() {
+		t.FailingSince = failingSince.UnixMicro()
+	}
+	known, err := c.lockNotices(ctx, []uuid.UUID{h.ID})
+	if err != nil {
+		return err
+	}
+	if len(known) == 0 {
+		return c.addNotices(ctx, []noticeRow{{webhookID: h.ID, due: h.StatusSince, told: t}})
+	}
+	r := known[0]
+	if r.token != (uuid.UUID{}) {
+		t.takeOver(r.later)
+		r.later = t
+	} else {
+		t.takeOver(r.told)
+		r.told, r.attempts, r.due = t, 0, h.StatusSince
+	}
+	return c.saveNotices(ctx, r)
+}
+
 // noteSuccesses ends the wait between notices of webhooks that have answered. It
 // costs one look at them unless there is such a wait.
 func (c session) noteSuccesses(ctx context.Context, webhookIDs []uuid.UUID) error {
@@ -201,7 +257,7 @@ func (c session) noteSuccesses(ctx context.Context, webhookIDs []uuid.UUID) erro
 	var sooner []noticeRow
 	for _, r := range known {
 		due := webhook.NoticeDue(r.told.firstAt(), time.Time{})
-		if r.token == (uuid.UUID{}) && r.attempts == 0 && due.Before(r.due) {
+		if r.token == (uuid.UUID{}) && r.attempts == 0 && r.told.Reason == "" && due.Before(r.due) {
 			r.due = due
 			sooner = append(sooner, r)
 		}
@@ -282,10 +338,19 @@ func (c session) claimNotices(ctx context.Context, p *webhook.ClaimNoticesParams
 
 // notice is the message to people.
 func (t *told) notice(w *webhook.Webhook) webhook.Notice {
+	kind := webhook.NoticeExhausted
+	if t.Reason != "" {
+		kind = webhook.NoticeDeactivated
+	}
+	types := t.EventTypes
+	if len(types) == 0 {
+		types = nil
+	}
 	return webhook.Notice{
-		ID: t.ID, Kind: webhook.NoticeExhausted, OrganizationID: w.OrganizationID, WebhookID: w.ID,
+		ID: t.ID, Kind: kind, Reason: t.Reason, DeactivatedAt: moment(t.DeactivatedAt), FailingSince: moment(t.FailingSince),
+		OrganizationID: w.OrganizationID, WebhookID: w.ID,
 		WebhookName: w.Name, EndpointHost: w.EndpointHost(),
-		Deliveries: t.Deliveries, EventTypes: t.EventTypes, FirstAt: t.firstAt(), LastAt: time.UnixMicro(t.LastAt).UTC(),
+		Deliveries: t.Deliveries, EventTypes: types, FirstAt: t.firstAt(), LastAt: moment(t.LastAt),
 		LastStatusCode: t.LastStatusCode, LastErrorClass: t.LastErrorClass, LastError: t.LastError,
 	}
 }
@@ -310,10 +375,15 @@ func (s *Store) FinishNotice(ctx context.Context, p webhook.FinishNoticeParams) 
 			if p.Unknown {
 				r.told.Unknown++
 			}
-			if r.later != nil {
-				r.told.merge(r.later)
-				r.later = nil
+			switch later := r.later; {
+			case later == nil:
+			case later.Reason != "": // news of its own
+				later.takeOver(r.told)
+				r.told, r.attempts, r.due = later, 0, moment(later.DeactivatedAt)
+			default:
+				r.told.add(later)
 			}
+			r.later = nil
 			return c.saveNotices(ctx, r)
 		}
 		now := stored(p.Now)
@@ -324,7 +394,9 @@ func (s *Store) FinishNotice(ctx context.Context, p webhook.FinishNoticeParams) 
 			return c.dropNotice(ctx, p.WebhookID)
 		}
 		r.told, r.later, r.attempts = r.later, nil, 0
-		r.due = webhook.NoticeDue(r.told.firstAt(), now)
+		if r.due = moment(r.told.DeactivatedAt); r.told.Reason == "" {
+			r.due = webhook.NoticeDue(r.told.firstAt(), now)
+		}
 		return c.saveNotices(ctx, r)
 	})
 	if err == nil {

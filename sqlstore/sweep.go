@@ -35,7 +35,8 @@ func (s *Store) Sweep(ctx context.Context, p webhook.SweepParams) (webhook.Sweep
 			s.lanes.sweep(lowest)
 			found, err = dirty()
 		}
-		out, unfinished = webhook.SweepResult{More: others || len(found) > 1}, false
+		// Whether there is another one besides one that is behind, the next sweep finds out.
+		out, unfinished = webhook.SweepResult{More: behind || others || len(found) > 1}, false
 		if err != nil || len(found) == 0 {
 			return err
 		}

@@ -28,16 +28,21 @@ type hook struct {
 }
 
 const hookColumns = `w.id, w.organization_id, w.name, w.description, w.endpoint_url, w.active, w.version, w.subscriptions,
-	w.created_at, w.updated_at, w.created_by, w.updated_by, w.epoch, w.live_from, w.held_before, w.resumed_at, w.deleted_at, w.narrowed`
+	w.created_at, w.updated_at, w.created_by, w.updated_by, w.epoch, w.live_from, w.held_before, w.resumed_at, w.deleted_at, w.narrowed,
+	w.rate_limit, w.status_at, w.deactivated_for`
 
 func scanHook(scan func(...any) error, h *hook) error {
 	var active int
 	err := scan(&h.ID, &h.OrganizationID, &h.Name, &h.Description, &h.EndpointURL, &active, &h.Version,
 		fromJSON[[]webhook.Subscription]{&h.Subscriptions}, at{&h.CreatedAt}, at{&h.UpdatedAt}, &h.CreatedBy, &h.UpdatedBy,
-		&h.epoch, &h.liveFrom, &h.heldBefore, at{&h.resumedAt}, at{&h.deletedAt}, fromJSON[*narrowing]{&h.narrowed})
+		&h.epoch, &h.liveFrom, &h.heldBefore, at{&h.resumedAt}, at{&h.deletedAt}, fromJSON[*narrowing]{&h.narrowed},
+		&h.RateLimit, at{&h.StatusSince}, maybe[webhook.DeactivationReason]{&h.DeactivatedFor})
 	h.active, h.Status = active == 1, webhook.StatusInactive
-	if h.active {
-		h.Status = webhook.StatusActive
+	if h.active { // of an earlier release, perhaps, which leaves the reason there
+		h.Status, h.DeactivatedFor = webhook.StatusActive, ""
+	}
+	if h.StatusSince.IsZero() {
+		h.StatusSince = h.CreatedAt
 	}
 	return err
 }
@@ -107,10 +112,12 @@ func (s *Store) CreateWebhook(ctx context.Context, p webhook.CreateWebhookParams
 			return err
 		}
 		n, err := c.exec(ctx, `{insert} {webhooks} (id, organization_id, name, description, endpoint_url, active, version, subscriptions,
-				secret, created_at, updated_at, created_by, updated_by, epoch, live_from, held_before, resumed_at, dirty)
-			values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0, 0, 0, 0) {or ignore}`,
+				secret, created_at, updated_at, created_by, updated_by, epoch, live_from, held_before, resumed_at, dirty,
+				rate_limit, status_at, deactivated_for)
+			values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0, 0, 0, 0, ?, ?, ?) {or ignore}`,
 			c.d.id(w.ID), w.OrganizationID, w.Name, w.Description, w.EndpointURL, flag(w.Status == webhook.StatusActive), w.Version,
-			subscriptions, secret, w.CreatedAt.UnixMicro(), w.UpdatedAt.UnixMicro(), w.CreatedBy, w.UpdatedBy)
+			subscriptions, secret, w.CreatedAt.UnixMicro(), w.UpdatedAt.UnixMicro(), w.CreatedBy, w.UpdatedBy,
+			w.RateLimit, w.StatusSince.UnixMicro(), reasonOrNull(w.DeactivatedFor))
 		if err != nil {
 			return err
 		}
@@ -119,6 +126,14 @@ func (s *Store) CreateWebhook(ctx context.Context, p webhook.CreateWebhookParams
 		}
 		return c.subscribe(ctx, &w)
 	})
+}
+
+// reasonOrNull is a column's value: null if there is no reason.
+func reasonOrNull(r webhook.DeactivationReason) any {
+	if r == "" {
+		return nil
+	}
+	return string(r)
 }
 
 // tidy returns a copy in which what is empty is nil.
@@ -227,6 +242,9 @@ func (s *Store) UpdateWebhook(ctx context.Context, p webhook.UpdateWebhookParams
 			return webhook.Webhook{}, fmt.Errorf("the webhook is changed, and what follows is not done: %w", err)
 		}
 	}
+	if resume || p.Change.Resume { // what was published while it was inactive is ready now, and has its turn
+		s.lanes.addOne(out.ID, out.OrganizationID)
+	}
 	s.wake(everybody)
 	return out.Clone(), nil
 }
@@ -255,10 +273,8 @@ func (s *Store) resume(ctx context.Context, p *webhook.UpdateWebhookParams) erro
 func (h *hook) change(p *webhook.UpdateWebhookParams) {
 	was := h.active
 	h.Name, h.Description, h.EndpointURL = p.Change.Name, p.Change.Description, p.Change.EndpointURL
-	h.Status, h.Subscriptions = p.Change.Status, tidy(p.Change.Subscriptions)
-	h.active = h.Status == webhook.StatusActive
-	h.Version++
-	h.UpdatedAt, h.UpdatedBy = stored(p.Now), p.By
+	h.Subscriptions, h.RateLimit = tidy(p.Change.Subscriptions), p.Change.RateLimit
+	h.setStatus(p.Change.Status, "", stored(p.Now), p.By)
 	switch {
 	case h.active && p.Change.Resume && (!was || h.liveFrom > 0):
 		h.resume(was, h.UpdatedAt)
@@ -266,6 +282,16 @@ func (h *hook) change(p *webhook.UpdateWebhookParams) {
 		h.epoch++
 		h.liveFrom = h.epoch
 	}
+}
+
+// setStatus makes a webhook active or inactive, and counts the change.
+func (h *hook) setStatus(to webhook.Status, reason webhook.DeactivationReason, now time.Time, by string) {
+	if h.Status != to {
+		h.Status, h.StatusSince, h.DeactivatedFor = to, now, reason
+		h.active = to == webhook.StatusActive
+	}
+	h.Version++
+	h.UpdatedAt, h.UpdatedBy = now, by
 }
 
 // resume makes live what was held of a webhook that is active now.
@@ -290,10 +316,11 @@ func (c session) saveHook(ctx context.Context, h, before *hook) error {
 	}
 	if _, err := c.exec(ctx, `update {webhooks} set name = ?, description = ?, endpoint_url = ?, active = ?, version = ?, subscriptions = ?,
 			updated_at = ?, updated_by = ?, epoch = ?, live_from = ?, held_before = ?, resumed_at = ?, narrowed = ?,
-			dirty = case when ? = 1 then 1 else dirty end
+			rate_limit = ?, status_at = ?, deactivated_for = ?, dirty = case when ? = 1 then 1 else dirty end
 		where id = ?`,
 		h.Name, h.Description, h.EndpointURL, flag(h.active), h.Version, subscriptions, h.UpdatedAt.UnixMicro(), h.UpdatedBy,
-		h.epoch, h.liveFrom, h.heldBefore, h.resumedAt.UnixMicro(), narrowed, flag(h.epoch != before.epoch), c.d.id(h.ID)); err != nil {
+		h.epoch, h.liveFrom, h.heldBefore, h.resumedAt.UnixMicro(), narrowed,
+		h.RateLimit, h.StatusSince.UnixMicro(), reasonOrNull(h.DeactivatedFor), flag(h.epoch != before.epoch), c.d.id(h.ID)); err != nil {
 		return err
 	}
 	if err := c.unsubscribe(ctx, h.ID); err != nil {

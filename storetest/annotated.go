@@ -132,6 +132,16 @@ func (a annotated) FinishNotice(ctx context.Context, p webhook.FinishNoticeParam
 	return by("FinishNotice", a.store.FinishNotice(ctx, p))
 }
 
+func (a annotated) FailingWebhooks(ctx context.Context, p webhook.FailingParams) (webhook.FailingResult, error) {
+	got, err := a.store.FailingWebhooks(ctx, p)
+	return got, by("FailingWebhooks", err)
+}
+
+func (a annotated) Deactivate(ctx context.Context, p webhook.DeactivateParams) (webhook.DeactivateResult, error) {
+	got, err := a.store.Deactivate(ctx, p)
+	return got, by("Deactivate", err)
+}
+
 func (a annotated) Purge(ctx context.Context, p webhook.PurgeParams) (webhook.PurgeResult, error) {
 	got, err := a.store.Purge(ctx, p)
 	return got, by("Purge", err)

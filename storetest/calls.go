@@ -22,7 +22,7 @@ func s3() []test {
 
 func aCancelledCallWritesNothing(f *fixture) {
 	// Every call finds something to do.
-	w, exhausted, dormant, doomed := f.webhook(), f.webhook(), f.webhook(inactive), f.webhook()
+	w, exhausted, dormant, doomed, retired := f.webhook(), f.webhook(), f.webhook(inactive), f.webhook(), f.webhook()
 	f.exhaust(f.claimOf(f.deliverOne(w)))
 	failed := f.deliveries(ours, webhook.DeliveryQuery{WebhookID: w.ID})[0]
 	f.exhaust(f.claimOf(f.deliverOne(exhausted)))
@@ -56,6 +56,14 @@ func aCancelledCallWritesNothing(f *fixture) {
 		}},
 		{name: "DeleteWebhook", do: func(ctx context.Context) error {
 			return f.store.DeleteWebhook(ctx, webhook.DeleteWebhookParams{Scope: ours, ID: doomed.ID, Now: now})
+		}},
+		{name: "Deactivate", do: func(ctx context.Context) error {
+			_, err := f.store.Deactivate(ctx, goneOf(retired, now))
+			return err
+		}},
+		{name: "FailingWebhooks", unread: true, do: func(ctx context.Context) error {
+			_, err := f.store.FailingWebhooks(ctx, webhook.FailingParams{Limit: 10})
+			return err
 		}},
 		{name: "Settle", do: func(ctx context.Context) error {
 			_, err := f.store.Settle(ctx, webhook.SettleParams{Now: now, Limit: 10})
@@ -106,8 +114,8 @@ func aCancelledCallWritesNothing(f *fixture) {
 		}},
 		{name: "ClaimNotices", unread: true, do: func(ctx context.Context) error {
 			got, err := f.store.ClaimNotices(ctx, webhook.ClaimNoticesParams{Now: now, LeaseFor: lease, Limit: 10})
-			if err == nil && len(got.Claims) != 1 {
-				err = fmt.Errorf("claimed %d notices, want the one that is left", len(got.Claims))
+			if err == nil && len(got.Claims) != 2 {
+				err = fmt.Errorf("claimed %d notices, want the two that are left", len(got.Claims))
 			}
 			return err
 		}},

@@ -15,6 +15,7 @@ import (
 
 func s9() []test {
 	return []test{
+		{"ClaimsCarryTheRateLimit", claimsCarryTheRateLimit},
 		{"AClaimIsAllThatAnAttemptNeeds", aClaimIsAllThatAnAttemptNeeds},
 		{"Limit", limit},
 		{"PerWebhookAndCaps", perWebhookAndCaps},
@@ -486,4 +487,24 @@ func nothingIsClaimedWhileItsLeaseLives(f *fixture) {
 	again := f.claimOf(d)
 	f.Equal(2, again.Attempt)
 	f.NotEqual(c.Token, again.Token)
+}
+
+// claimsCarryTheRateLimit: as it is now, however they are made.
+func claimsCarryTheRateLimit(f *fixture) {
+	w := f.webhook(func(w *webhook.Webhook) { w.RateLimit = 25 })
+	f.Equal(25, f.read(w).RateLimit)
+	c := f.claimOf(f.deliverOne(w))
+	f.Equal(25, c.RateLimit)
+	f.fail(c)
+	f.change(w, func(c *webhook.WebhookChange) { c.RateLimit = 1000 })
+	f.pass(wait)
+	f.Equal(1000, f.claimOne().RateLimit)
+	got := f.insert(webhook.InsertParams{
+		Events: f.events(1, wantedBy(w)),
+		Lease:  &webhook.InsertLease{For: lease, Take: func(uuid.UUID, uuid.UUID, string) bool { return true }},
+	})
+	f.Len(got.Claims, 1)
+	f.Equal(1000, got.Claims[0].RateLimit)
+	f.change(w, func(c *webhook.WebhookChange) { c.RateLimit = 0 })
+	f.Zero(f.claimOf(f.deliverOne(w)).RateLimit)
 }

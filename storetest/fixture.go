@@ -94,7 +94,7 @@ func (f *fixture) newWebhook(edits ...func(*webhook.Webhook)) webhook.Webhook {
 			Subject:   webhook.Subject{Type: webhook.SubjectRoom, ID: id.String()},
 			EventType: webhook.EventMessageSent,
 		}},
-		CreatedAt: f.now, UpdatedAt: f.now, CreatedBy: "ann", UpdatedBy: "ann",
+		CreatedAt: f.now, UpdatedAt: f.now, StatusSince: f.now, CreatedBy: "ann", UpdatedBy: "ann",
 	}
 	for _, edit := range edits {
 		edit(&w)
@@ -143,7 +143,7 @@ func (f *fixture) updateOf(w webhook.Webhook) webhook.UpdateWebhookParams {
 		Scope: scopeOf(w), ID: w.ID, Now: f.now, By: "bob",
 		Change: webhook.WebhookChange{
 			Version: w.Version, Name: w.Name, Description: w.Description, EndpointURL: w.EndpointURL,
-			Status: w.Status, Subscriptions: w.Subscriptions,
+			Status: w.Status, Subscriptions: w.Subscriptions, RateLimit: w.RateLimit,
 		},
 	}
 }

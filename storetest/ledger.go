@@ -336,6 +336,9 @@ func (a *audit) webhook(w webhook.Webhook) {
 	}
 	counters := a.f.counters(w)
 	for _, c := range counters {
+		if h := hours[c.Hour]; h != nil { // in which order they were logged, the log does not say
+			c.FailedSince, h.FailedSince = 0, 0
+		}
 		if hours[c.Hour] == nil || *hours[c.Hour] != c {
 			a.fault(w.ID, "its counter is %+v, by the log %+v", c, hours[c.Hour])
 		}

@@ -445,6 +445,7 @@ func s22() []test {
 		{"HoursAndOutcomes", hoursAndOutcomes},
 		{"LatencyBuckets", latencyBuckets},
 		{"ALateReportCountsNothing", aLateReportCountsNothing},
+		{"TheLastSuccessOfAnHour", theLastSuccessOfAnHour},
 		{"CountersOutliveThePurge", countersOutliveThePurge},
 	}
 }
@@ -474,13 +475,13 @@ func hoursAndOutcomes(f *fixture) {
 		return l
 	}
 	want := []webhook.Counter{
-		{Hour: hour(0), Succeeded: 2, Latency: quick(2)},
-		{Hour: hour(1), Failed: 1, Latency: quick(1)},
+		{Hour: hour(0), Succeeded: 2, Latency: quick(2), LastSuccessAt: hour(1).Add(-time.Microsecond)},
+		{Hour: hour(1), Failed: 1, Latency: quick(1), FailedSince: 1},
 		{Hour: hour(3), Interrupted: 1},
-		{Hour: hour(5), Succeeded: 1, Latency: quick(1)},
+		{Hour: hour(5), Succeeded: 1, Latency: quick(1), LastSuccessAt: hour(5).Add(time.Minute)},
 	}
 	f.Equal(want, f.counters(w))
-	f.Equal([]webhook.Counter{{Hour: hour(1), Succeeded: 1, Latency: quick(1)}}, f.counters(other))
+	f.Equal([]webhook.Counter{{Hour: hour(1), Succeeded: 1, Latency: quick(1), LastSuccessAt: hour(1).Add(took)}}, f.counters(other))
 
 	for _, tc := range []struct {
 		since, before time.Time
@@ -521,13 +522,55 @@ func latencyBuckets(f *fixture) {
 		want.Latency[bucket]++
 		if state == webhook.DeliverySucceeded {
 			want.Succeeded++
+			want.FailedSince, want.LastSuccessAt = 0, noon
 			state = webhook.DeliveryFailed
 		} else {
 			want.Failed++
+			want.FailedSince++
 			state = webhook.DeliverySucceeded
 		}
 	}
 	f.Equal([]webhook.Counter{want}, f.counters(w))
+}
+
+// theLastSuccessOfAnHour: when it started, and what has failed since it was logged,
+// in one call and in several.
+func theLastSuccessOfAnHour(f *fixture) {
+	w := f.webhook()
+	check := func(failedSince int, lastSuccess time.Time) {
+		f.t.Helper()
+		cs := f.counters(w)
+		f.Len(cs, 1)
+		f.Equal(failedSince, cs[0].FailedSince)
+		f.Equal(lastSuccess, cs[0].LastSuccessAt)
+	}
+	f.deliver(w, 3)
+	f.exhaust(f.claimAll()...)
+	check(3, time.Time{})
+
+	f.deliver(w, 4)
+	cs := f.claimAll()
+	first := f.now
+	f.Equal(make([]error, 4), f.report(
+		f.outcome(cs[0], webhook.DeliveryFailed), f.outcome(cs[1], webhook.DeliverySucceeded),
+		f.outcome(cs[2], webhook.DeliveryFailed), f.outcome(cs[3], webhook.DeliveryPending)))
+	check(2, first)
+	f.exhaust(f.claimOf(f.deliverOne(w)))
+	check(3, first)
+
+	// One that started earlier is logged later: it is the last in the log, and not the
+	// last that started.
+	f.pass(time.Minute)
+	early := f.deliver(w, 1)
+	c := f.claim(webhook.ClaimParams{}).Claims
+	f.Len(c, 2) // and the one that was to be tried again
+	slow := f.outcome(c[0], webhook.DeliverySucceeded)
+	slow.Attempt.StartedAt = first.Add(-took)
+	f.Equal([]error{nil}, f.report(slow))
+	check(0, first)
+	f.exhaust(c[1])
+	check(1, first)
+	f.NotZero(early)
 }
 
 func aLateReportCountsNothing(f *fixture) {

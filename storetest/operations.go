@@ -16,7 +16,7 @@ import (
 var operations = []func(*comparison){
 	publishSome, publishSome, publishSome, publishSome, publishSome, publishSome, claimSome, claimSome, claimSome, claimSome,
 	finishSome, finishSome, finishSome, finishSome, releaseOne, releaseOne, settleAll, sweepSome, passTime, passTime, passTime,
-	changeOne, changeOne, replaceOne, cancelOne, redeliverOne, redeliverOne, recoverOne,
+	changeOne, changeOne, deactivateOne, replaceOne, cancelOne, redeliverOne, redeliverOne, recoverOne,
 	claimNotices, claimNotices, finishNotice, finishNotice, purgeSome,
 }
 
@@ -296,6 +296,26 @@ func changeOne(c *comparison) {
 	}
 }
 
+func deactivateOne(c *comparison) {
+	w := c.someWebhook()
+	p := goneOf(w.Webhook, c.now)
+	if c.chance(2) {
+		p.Reason, p.Rule = webhook.DeactivatedFailing, webhook.FailingRule{Before: c.now, Recent: c.now.Add(-24 * time.Hour)}
+		found, err := c.store.FailingWebhooks(c.ctx(), webhook.FailingParams{Rule: p.Rule, Limit: 10})
+		c.NoError(err)
+		named := slices.Contains(found.Webhooks, webhook.FailingWebhook{ID: w.ID, OrganizationID: w.OrganizationID})
+		_, failing, err := p.Applies(&w.Webhook, func(since time.Time) ([]webhook.Counter, error) { return w.counted(since), nil })
+		c.NoError(err)
+		same(c, "failing", failing && !w.deleted, named)
+	}
+	p.Scope = c.scope(p.Scope)
+	want := c.m.deactivate(p)
+	c.say("deactivate %s in %s, %s: %t", p.WebhookID, p.Scope, p.Reason, want)
+	got, err := c.store.Deactivate(c.ctx(), p)
+	c.NoError(err)
+	same(c, "deactivated", want, got.Deactivated)
+}
+
 func cancelOne(c *comparison) {
 	if d := some(c, c.m.deliveries); d != nil {
 		p := webhook.CancelParams{Scope: c.scope(scopeOfDelivery(d.Delivery)), DeliveryID: d.ID, Now: c.now}
@@ -340,7 +360,7 @@ func claimNotices(c *comparison) {
 	got, err := c.store.ClaimNotices(c.ctx(), webhook.ClaimNoticesParams{Now: c.now, LeaseFor: lease, Limit: limit})
 	c.NoError(err)
 	c.say("claim at most %d notices: %d", limit, len(got.Claims))
-	due := where(c.m.webhooks, func(w *modelWebhook) bool { return len(w.untold) > 0 && !w.noticeDue().After(c.now) })
+	due := where(c.m.webhooks, func(w *modelWebhook) bool { return !w.noticeDue().IsZero() && !w.noticeDue().After(c.now) })
 	c.Len(got.Claims, min(limit, len(due)))
 	for _, claim := range got.Claims {
 		w := first(due, func(w *modelWebhook) bool { return w.ID == claim.Notice.WebhookID })

@@ -33,6 +33,9 @@ type modelWebhook struct {
 	tries, told   int
 	unknown       int       // of the tries, those of which nobody knows the outcome
 	again         time.Time // when it can be claimed again
+
+	news *webhook.Notice // what it says of a deactivation, or nil
+	next *webhook.Notice // and what the next one will
 }
 
 // exhausted is a delivery that has failed for good, as its notice tells of it.
@@ -147,6 +150,7 @@ func (m *model) lease(d *modelDelivery, token uuid.UUID) webhook.Claim {
 		EventType: d.EventType, Test: d.Test, Attempt: d.Attempts, Token: token, DueAt: d.DueAt,
 		LeasedUntil: d.LeasedUntil, EndpointURL: d.webhook.EndpointURL, Secret: d.webhook.secret, Payload: d.event.Payload,
 		TraceContext: d.event.TraceContext,
+		RateLimit:    d.webhook.RateLimit,
 	}
 	return *d.claim
 }
@@ -288,7 +292,10 @@ func (m *model) update(p webhook.UpdateWebhookParams) error {
 	}
 	before := w.Webhook
 	w.Name, w.Description, w.EndpointURL = p.Change.Name, p.Change.Description, p.Change.EndpointURL
-	w.Status, w.Subscriptions = p.Change.Status, p.Change.Subscriptions
+	w.Subscriptions, w.RateLimit = p.Change.Subscriptions, p.Change.RateLimit
+	if w.Status != p.Change.Status {
+		w.Status, w.StatusSince, w.DeactivatedFor = p.Change.Status, m.now, ""
+	}
 	w.Version, w.UpdatedAt, w.UpdatedBy = w.Version+1, m.now, p.By
 	for _, d := range m.unfinished(w) {
 		switch {
@@ -301,6 +308,40 @@ func (m *model) update(p webhook.UpdateWebhookParams) error {
 		}
 	}
 	return nil
+}
+
+// deactivate is S24.
+func (m *model) deactivate(p webhook.DeactivateParams) (done bool) {
+	w, err := m.webhookIn(p.Scope, p.WebhookID)
+	if err != nil {
+		return false
+	}
+	since, applies, err := p.Applies(&w.Webhook, func(since time.Time) ([]webhook.Counter, error) { return w.counted(since), nil })
+	if err != nil || !applies {
+		return false
+	}
+	w.Status, w.StatusSince, w.DeactivatedFor = webhook.StatusInactive, m.now, p.Reason
+	w.Version, w.UpdatedAt, w.UpdatedBy = w.Version+1, m.now, webhook.DeactivatedBy
+	for _, d := range m.unfinished(w) {
+		d.State = webhook.DeliveryHeld
+	}
+	news := &webhook.Notice{Kind: webhook.NoticeDeactivated, Reason: p.Reason, DeactivatedAt: m.now, FailingSince: since}
+	if w.token != (uuid.UUID{}) {
+		w.next = news
+	} else {
+		w.news, w.tries, w.told, w.unknown = news, 0, 0, 0
+	}
+	return true
+}
+
+// counted returns a webhook's counters, oldest first.
+func (w *modelWebhook) counted(since time.Time) (cs []webhook.Counter) {
+	for _, hour := range slices.SortedFunc(maps.Keys(w.counters), time.Time.Compare) {
+		if !hour.Before(since) {
+			cs = append(cs, *w.counters[hour])
+		}
+	}
+	return cs
 }
 
 // unfinished returns a webhook's deliveries of which nothing final is decided.
@@ -328,7 +369,7 @@ func (m *model) delete(p webhook.DeleteWebhookParams) error {
 	if err != nil {
 		return err
 	}
-	w.deleted, w.untold, w.token = true, nil, uuid.UUID{}
+	w.deleted, w.untold, w.token, w.tries, w.news, w.next = true, nil, uuid.UUID{}, 0, nil, nil
 	for _, d := range m.unfinished(w) {
 		m.stop(d)
 	}
@@ -418,10 +459,12 @@ func (m *model) purge(p webhook.PurgeParams) (out webhook.PurgeResult) {
 // noticeDue is when a webhook's notice can be claimed, zero if it has none: S19.
 func (w *modelWebhook) noticeDue() time.Time {
 	switch {
-	case len(w.untold) == 0:
-		return time.Time{}
 	case w.tries > 0:
 		return w.again
+	case w.news != nil:
+		return w.news.DeactivatedAt
+	case len(w.untold) == 0:
+		return time.Time{}
 	}
 	return webhook.NoticeDue(w.untold[0].at, w.lastSent)
 }
@@ -439,12 +482,15 @@ func (m *model) leaseNotice(w *modelWebhook, got webhook.NoticeClaim) webhook.No
 		w.unknown++
 	}
 	w.token, w.again = got.Token, m.now.Add(lease)
-	last := w.untold[w.told-1]
-	out := webhook.Notice{
-		ID: w.notice, Kind: webhook.NoticeExhausted, OrganizationID: w.OrganizationID, WebhookID: w.ID,
-		WebhookName: w.Name, EndpointHost: w.EndpointHost(), Deliveries: w.told, EventTypes: map[webhook.EventType]int{},
-		FirstAt: w.untold[0].at, LastAt: last.at, LastStatusCode: last.attempt.StatusCode,
-		LastErrorClass: last.attempt.ErrorClass, LastError: last.attempt.Error,
+	out := webhook.Notice{Kind: webhook.NoticeExhausted}
+	if w.news != nil {
+		out = *w.news
+	}
+	out.ID, out.OrganizationID, out.WebhookID, out.WebhookName, out.EndpointHost = w.notice, w.OrganizationID, w.ID, w.Name, w.EndpointHost()
+	if w.told > 0 {
+		last := w.untold[w.told-1]
+		out.Deliveries, out.EventTypes, out.FirstAt, out.LastAt = w.told, map[webhook.EventType]int{}, w.untold[0].at, last.at
+		out.LastStatusCode, out.LastErrorClass, out.LastError = last.attempt.StatusCode, last.attempt.ErrorClass, last.attempt.Error
 	}
 	for _, x := range w.untold[:w.told] {
 		out.EventTypes[x.attempt.EventType]++
@@ -458,9 +504,13 @@ func (m *model) finishNotice(p webhook.FinishNoticeParams) error {
 		return webhook.ErrLeaseLost
 	}
 	w.token, w.again = uuid.UUID{}, p.RetryAt
-	if p.Sent {
-		w.untold, w.lastSent, w.tries, w.unknown = w.untold[w.told:], m.now, 0, 0
-	} else if p.Unknown {
+	switch {
+	case p.Sent:
+		w.untold, w.lastSent = w.untold[w.told:], m.now
+		w.news, w.next, w.tries, w.told, w.unknown = w.next, nil, 0, 0, 0
+	case w.next != nil:
+		w.news, w.next, w.tries, w.told, w.unknown = w.next, nil, 0, 0, 0
+	case p.Unknown:
 		w.unknown++
 	}
 	return nil
@@ -472,9 +522,7 @@ func (m *model) contents(s webhook.Scope) contents {
 	for _, w := range m.webhooks {
 		if scopeOf(w.Webhook) == s && !w.deleted {
 			c.Webhooks = append(c.Webhooks, w.Webhook)
-			for _, hour := range slices.SortedFunc(maps.Keys(w.counters), time.Time.Compare) {
-				c.Counters[w.ID] = append(c.Counters[w.ID], *w.counters[hour])
-			}
+			c.Counters[w.ID] = w.counted(time.Time{})
 		}
 	}
 	for _, d := range m.deliveries {

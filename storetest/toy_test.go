@@ -40,6 +40,7 @@ const (
 	leakyErrors    = "an error tells the secret"
 	purgedPending  = "a purge takes pending deliveries"
 	deafPauses     = "a pause is only said"
+	blindRules     = "a webhook is deactivated without asking the rule again"
 
 	sixMethods = "only six methods are written" // of a beginner
 )
@@ -227,6 +228,15 @@ func (s *toy) ClaimNotices(ctx context.Context, p webhook.ClaimNoticesParams) (w
 	return got, err
 }
 
+func (s *toy) Deactivate(ctx context.Context, p webhook.DeactivateParams) (webhook.DeactivateResult, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if current, err := s.Store.Webhook(ctx, p.Scope, p.WebhookID); err == nil && s.fault == blindRules && p.Reason == webhook.DeactivatedFailing {
+		p.Reason, p.EndpointURL, p.StartedAt = webhook.DeactivatedGone, current.EndpointURL, p.Now
+	}
+	return s.Store.Deactivate(ctx, p)
+}
+
 func (s *toy) Purge(ctx context.Context, p webhook.PurgeParams) (webhook.PurgeResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -322,7 +332,7 @@ func TestAFaultFailsTheClausesItBreaks(t *testing.T) {
 		{
 			fault: doubleClaims,
 			want: []string{
-				"S13/NothingIsClaimedWhileItsLeaseLives",
+				"S13/NothingIsClaimedWhileItsLeaseLives", "S24/ItTakesEffectAtOnce",
 				"S9/ConcurrentClaimsAreDisjoint", "S9/Limit", "S9/NextDueIsWhenSomethingHappens",
 			},
 			may:  []string{"S18/EverythingAtOnce"},
@@ -339,8 +349,13 @@ func TestAFaultFailsTheClausesItBreaks(t *testing.T) {
 			},
 			says: "the store's Release: not written yet",
 		},
-		{fault: leakyNotices, want: []string{"S19/OneOpenNoticeCountsThemAll", "S20/NoReadReturnsIt"}},
+		{fault: leakyNotices, want: []string{
+			"S19/OneOpenNoticeCountsThemAll", "S20/NoReadReturnsIt", "S24/ItsNoticeIsDueAtOnce", "S24/ItsNoticeTakesTheOpenOnesPlace",
+		}},
 		{fault: leakyErrors, want: []string{"S18/ErrorsCarryNoSecretAndNoPayload"}},
+		{fault: blindRules, want: []string{
+			"S24/FailingIsByTheCounters", "S24/ItTakesEffectAtOnce", "S24/ItsNoticeIsDueAtOnce", "S24/TheRuleIsAskedAgain",
+		}},
 		{fault: purgedPending, want: []string{"S17/DeliveriesAndTheirEvents", "S17/PendingOnesStay"}},
 		{
 			fault: deafPauses,
@@ -368,7 +383,7 @@ func TestSixMethodsAreABeginning(t *testing.T) {
 	})
 	require.Equal(t, []string{
 		"S7/AStoredEventIsReadBack", "S7/LeaseTakesWhatTakeAccepts",
-		"S9/AClaimIsAllThatAnAttemptNeeds", "S9/NextDueLeavesOutWhatMayNotBeClaimed",
+		"S9/AClaimIsAllThatAnAttemptNeeds", "S9/ClaimsCarryTheRateLimit", "S9/NextDueLeavesOutWhatMayNotBeClaimed",
 	}, failed, "%s", out)
 }
 
@@ -396,6 +411,6 @@ func runToy(t *testing.T, fault string) (failed []string, out string) {
 	} else {
 		require.Error(t, err, "%s", out)
 	}
-	require.Len(t, clauseEnded.FindAll(printed, -1), 24, "every clause comes to its end:\n%s", out)
+	require.Len(t, clauseEnded.FindAll(printed, -1), 25, "every clause comes to its end:\n%s", out)
 	return failed, out
 }

@@ -155,7 +155,7 @@ func timesAreUTCMicroseconds(f *fixture) {
 
 	w := f.newWebhook()
 	given := w.Clone()
-	given.CreatedAt, given.UpdatedAt = foreign(w.CreatedAt), foreign(w.UpdatedAt)
+	given.CreatedAt, given.UpdatedAt, given.StatusSince = foreign(w.CreatedAt), foreign(w.UpdatedAt), foreign(w.StatusSince)
 	f.NoError(f.create(given, 0))
 	f.Equal(w, f.read(w))
 

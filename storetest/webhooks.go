@@ -157,7 +157,7 @@ func anUpdateReplacesEverything(f *fixture) {
 	f.pass(time.Hour)
 	want := w.Clone()
 	want.Name, want.Description, want.EndpointURL = "New name", "", "https://new.example:8443/in"
-	want.Status = webhook.StatusInactive
+	want.Status, want.StatusSince, want.RateLimit = webhook.StatusInactive, f.now, 25
 	want.Subscriptions = []webhook.Subscription{
 		transcripts,
 		{Subject: space, EventType: webhook.EventMessageSent, Filter: map[string]string{"kind": "chat"}},
@@ -173,8 +173,9 @@ func anUpdateReplacesEverything(f *fixture) {
 	f.Equal(untouched, f.read(untouched))
 
 	// Nothing is different now, and yet it is another version.
+	f.pass(time.Hour)
 	p = f.updateOf(want)
-	p.By = "cleo"
+	p.By, want.UpdatedAt = "cleo", f.now
 	got, err = f.store.UpdateWebhook(f.ctx(), p)
 	f.NoError(err)
 	want.Version = 3

@@ -6,4 +6,4 @@
 package webhookmock
 
 //go:generate go run go.uber.org/mock/mockgen@v0.6.0 -typed -write_package_comment=false -package webhookmock -destination mocks.go github.com/posthorn/webhook HTTPDoer,Notifier,Clock,Tracer
-//go:generate go run go.uber.org/mock/mockgen@v0.6.0 -typed -write_package_comment=false -package webhookmock -destination stores.go github.com/posthorn/webhook EventWriter,TxWriter,WebhookStore,DeliveryLog,DeliveryControl,DeliveryQueue,NoticeQueue,Purger,Overseer,WakeSource
+//go:generate go run go.uber.org/mock/mockgen@v0.6.0 -typed -write_package_comment=false -package webhookmock -destination stores.go github.com/posthorn/webhook EventWriter,TxWriter,WebhookStore,DeliveryLog,DeliveryControl,DeliveryQueue,NoticeQueue,Deactivator,Purger,Overseer,WakeSource

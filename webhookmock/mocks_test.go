@@ -19,6 +19,7 @@ import (
 type dispatcherStore struct {
 	*webhookmock.MockDeliveryQueue
 	*webhookmock.MockNoticeQueue
+	*webhookmock.MockDeactivator
 	*webhookmock.MockPurger
 	*webhookmock.MockOverseer
 }
@@ -31,7 +32,8 @@ func TestAFaultAtACertainCall(t *testing.T) {
 	t.Parallel()
 	ctrl := gomock.NewController(t)
 	store := dispatcherStore{
-		webhookmock.NewMockDeliveryQueue(ctrl), webhookmock.NewMockNoticeQueue(ctrl), webhookmock.NewMockPurger(ctrl), webhookmock.NewMockOverseer(ctrl),
+		webhookmock.NewMockDeliveryQueue(ctrl), webhookmock.NewMockNoticeQueue(ctrl), webhookmock.NewMockDeactivator(ctrl),
+		webhookmock.NewMockPurger(ctrl), webhookmock.NewMockOverseer(ctrl),
 	}
 	doer, clock := webhookmock.NewMockHTTPDoer(ctrl), webhookmock.NewMockClock(ctrl)
 	secret, err := webhook.NewSecret()

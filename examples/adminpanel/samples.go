@@ -83,6 +83,7 @@ func (a *application) create(ctx context.Context, manager *webhook.Manager, s sa
 func changed(w webhook.Webhook, edit func(*webhook.WebhookChange)) webhook.WebhookChange {
 	ch := webhook.WebhookChange{
 		Version: w.Version, Name: w.Name, Description: w.Description, EndpointURL: w.EndpointURL, Status: w.Status, Subscriptions: w.Subscriptions,
+		RateLimit: w.RateLimit,
 	}
 	edit(&ch)
 	return ch

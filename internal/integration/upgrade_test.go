@@ -253,6 +253,18 @@ func insertKept(t *testing.T, space *integration.Space, table string, row keptRo
 	space.Exec(t, "insert into "+table+" ("+strings.Join(columns, ", ")+") values ("+strings.Join(params, ", ")+")", args...)
 }
 
+// requireCounted checks the counters of a webhook, also those of releases that did not
+// know when the last success was.
+func requireCounted(t *testing.T, m *webhook.Manager, w webhook.Webhook) {
+	t.Helper()
+	counters, err := m.Counters(t.Context(), adminOf(acme), webhook.CounterQuery{WebhookID: w.ID})
+	require.NoError(t, err)
+	for _, c := range counters {
+		require.Equal(t, w.Name == "answers", !c.LastSuccessAt.IsZero(), w.Name)
+		require.Equal(t, c.Failed, c.FailedSince, w.Name)
+	}
+}
+
 // requireKept checks that everything leaveRows has left behind is there and goes on.
 func requireKept(t *testing.T, store webhook.Store, kept *keptRows) {
 	t.Helper()
@@ -276,6 +288,9 @@ func requireKept(t *testing.T, store webhook.Store, kept *keptRows) {
 			codes[w.Name] = a.StatusCode
 			require.Equal(t, []byte("ok\xff"), a.Response)
 		}
+		require.False(t, w.StatusSince.IsZero(), w.Name)
+		require.Zero(t, w.RateLimit, w.Name)
+		requireCounted(t, m, w)
 		if w.Name == "inactive" {
 			_, err = m.Update(t.Context(), adminOf(acme), w.ID, webhook.WebhookChange{
 				Version: w.Version, Name: w.Name, EndpointURL: w.EndpointURL, Subscriptions: w.Subscriptions, Status: webhook.StatusActive, Resume: true,

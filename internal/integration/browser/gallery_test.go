@@ -22,9 +22,9 @@ import (
 // its pages are the same each time.
 type gallery struct {
 	*host
-	dispatcher                          *webhook.Dispatcher
-	archive, bot, crm, staging, deleted webhook.Webhook
-	failed, pending                     webhook.Delivery
+	dispatcher                                *webhook.Dispatcher
+	archive, bot, crm, staging, gone, deleted webhook.Webhook
+	failed, pending                           webhook.Delivery
 }
 
 // pastReceivers answer what is sent in the gallery.
@@ -45,6 +45,8 @@ func (p *pastReceivers) Do(r *http.Request) (*http.Response, error) {
 	switch r.URL.Hostname() {
 	case "crm.example.net":
 		status, body = http.StatusInternalServerError, "<html><body><h1>Internal Server Error</h1></body></html>"
+	case "warehouse.example.net":
+		status, body = http.StatusGone, ""
 	case "bot.example.org":
 		if unwell {
 			status, body = http.StatusServiceUnavailable, `{"error":"restarting"}`
@@ -72,7 +74,7 @@ func newGallery(t *testing.T) *gallery {
 	random := rand.New(rand.NewSource(7))
 	schedule, err := webhook.NewSchedule(time.Minute, 5*time.Minute)
 	require.NoError(t, err)
-	dispatcher, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{HTTPDoer: &pastReceivers{random: rand.New(rand.NewSource(8))}, Clock: clock, Schedule: schedule})
+	dispatcher, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{HTTPDoer: &pastReceivers{random: rand.New(rand.NewSource(8))}, Clock: clock, Schedule: schedule, DeactivateOnGone: true})
 	require.NoError(t, err)
 	g := &gallery{dispatcher: dispatcher, host: newHost(t, store, webhook.ManagerConfig{Dispatcher: dispatcher, Clock: clock, Catalog: described(t)}, adminui.Config{Clock: clock, Schedule: schedule, Title: "Acme Webhooks"})}
 
@@ -89,6 +91,7 @@ func newGallery(t *testing.T) *gallery {
 	}
 	g.deleted = register("Prototype", "", "https://prototype.example.com/", room, both[0])
 	g.staging = register("Staging", "For trying things.", "https://staging.example.com/hooks", room, both[0])
+	g.gone = register("Old warehouse", "", "https://warehouse.example.net/in", space, both[1])
 	g.crm = register("Old CRM", "", "https://crm.example.net/api/v1/inbound?source=acme", room, both[1])
 	g.bot = register("Chat bot", "Answers questions in the room.", "https://bot.example.org:8443/messages", room, both[0])
 	g.archive = register("Message archive", "Keeps every message for the legal department.", "https://archive.example.com/webhooks", space, both...)
@@ -153,6 +156,7 @@ var reads = []exhibit{
 	{"webhook-7d", visit(func(g *gallery) string { return g.bot.ID.String() + "?range=7d" }, "Last 7 days")},
 	{"webhook-30d", visit(func(g *gallery) string { return g.crm.ID.String() + "?range=30d" }, "Last 30 days")},
 	{"webhook-inactive", visit(func(g *gallery) string { return g.staging.ID.String() }, "It is inactive")},
+	{"webhook-deactivated", visit(func(g *gallery) string { return g.gone.ID.String() }, "It was made inactive automatically")},
 	{"log", visit(func(g *gallery) string { return g.bot.ID.String() + "/log" }, "answered 503 Service Unavailable")},
 	{"log-filtered", visit(func(g *gallery) string { return g.bot.ID.String() + "/log?state=failed&class=5" }, "503")},
 	{"log-nothing", visit(func(g *gallery) string { return g.bot.ID.String() + "/log?class=3" }, "No attempt is like that")},

@@ -306,7 +306,7 @@ func TestBrowserWithoutScript(t *testing.T) {
 		p.until("!document.documentElement.outerHTML.includes("+quoted(shown)+")", "the secret is shown again")
 		list, err := g.manager.Webhooks(t.Context(), admin, webhook.WebhookQuery{})
 		require.NoError(t, err)
-		require.Len(t, list.Items, 5)
+		require.Len(t, list.Items, 6)
 	})
 	t.Run("Delete", func(*testing.T) {
 		p := person{t, ctx}

@@ -231,6 +231,18 @@ func eventIn(t *testing.T, body []byte) string {
 	return v.Delivery.EventID
 }
 
+// endpointOf returns where a webhook's requests go.
+func (c *client) endpointOf(t *testing.T, path string) string {
+	t.Helper()
+	var body struct {
+		Webhook struct {
+			EndpointURL string `json:"endpoint_url"`
+		} `json:"webhook"`
+	}
+	require.NoError(t, json.Unmarshal(c.must(t, http.StatusOK, "GET", path, ""), &body))
+	return body.Webhook.EndpointURL
+}
+
 func idIn(t *testing.T, body []byte, what string) string {
 	t.Helper()
 	var v map[string]json.RawMessage
@@ -355,6 +367,9 @@ func runEverything(t *testing.T, c *client) {
 	c.must(t, http.StatusOK, "GET", first+"/logs?outcome=WEBHOOK_ATTEMPT_OUTCOME_FAILED&status_class=5&since=2026-01-01T00:00:00Z&before=2027-01-01T00:00:00Z&limit=3", "")
 	c.must(t, http.StatusOK, "GET", first+"/deliveries?state=WEBHOOK_DELIVERY_STATE_FAILED", "")
 	c.must(t, http.StatusOK, "GET", first+"/counters?since=2026-01-01T00:00:00Z", "")
+	c.must(t, http.StatusOK, "GET", first+"/health", "")
+	c.must(t, http.StatusOK, "PATCH", second, `{"version":1,"content":{"rate_limit":1000}}`)
+	c.must(t, http.StatusOK, "GET", second, "")
 	c.must(t, http.StatusOK, "GET", organization+"/deliveries?limit=200&cursor=", "")
 	c.must(t, http.StatusOK, "GET", failed, "")
 	c.must(t, http.StatusOK, "GET", failed+"/attempts", "")
@@ -376,7 +391,7 @@ func runEverything(t *testing.T, c *client) {
 	c.must(t, http.StatusOK, "GET", "/v1/openapi.json", "")
 
 	// Viewers see less of the same.
-	for _, path := range []string{hooks, first, first + "/logs", failed, failed + "/attempts", event} {
+	for _, path := range []string{hooks, first, first + "/logs", first + "/health", failed, failed + "/attempts", event} {
 		got := c.call(t, "viewer", "GET", path, "", "")
 		require.Equal(t, http.StatusOK, got.status)
 	}
@@ -407,6 +422,17 @@ func runEverything(t *testing.T, c *client) {
 				}
 			}
 		}
+	}
+
+	// What a rule has deactivated.
+	done, err := c.store.Deactivate(t.Context(), webhook.DeactivateParams{
+		Scope: webhook.Scope{OrganizationID: "acme"}, WebhookID: uuid.MustParse(second[len(hooks)+1:]), Reason: webhook.DeactivatedGone, Now: c.clock.Now(),
+		EndpointURL: c.endpointOf(t, second), StartedAt: c.clock.Now(),
+	})
+	require.NoError(t, err)
+	require.True(t, done.Deactivated)
+	for _, path := range []string{second, second + "/health"} {
+		require.Contains(t, string(c.must(t, http.StatusOK, "GET", path, "")), "WEBHOOK_DEACTIVATION_REASON_GONE")
 	}
 
 	// Deletion, while an attempt is on its way, and then again.
@@ -465,6 +491,10 @@ func TestRequestsThatTheDocumentRefuses(t *testing.T) {
 		{"POST " + hooks, replaced(t, `"subject_id"`, `"filter":{"k":1},"subject_id"`)},
 		{"PATCH " + id, `{"content":{"name":"x"}}`},
 		{"PATCH " + id, `{"version":0}`},
+		{"PATCH " + id, `{"version":1,"content":{"rate_limit":-1}}`},
+		{"PATCH " + id, `{"version":1,"content":{"rate_limit":1001}}`},
+		{"PATCH " + id, `{"version":1,"content":{"rate_limit":"7"}}`},
+		{"POST " + hooks, replaced(t, `"name":"Archive",`, `"name":"Archive","rate_limit":1001,`)},
 		{"PATCH " + id, `{"version":"1"}`},
 		{"PATCH " + id, `{"version":1,"content":{"status":"active"}}`},
 		{"PATCH " + id, `{"version":1,"content":{"secret":"x"}}`},

@@ -96,17 +96,17 @@ type DispatcherConfig struct {
 // signs and sends it, and records what became of it. Any number of dispatchers
 // may work on one store. It is safe for concurrent use.
 type Dispatcher struct {
-	store   DispatcherStore
-	cfg     DispatcherConfig
-	clock   Clock
-	log     *slog.Logger
-	tracer  Tracer
-	slots   *slots
-	ledger  *ledger
-	routes  routes
-	crew    *crew
-	awaited awaited
+	store  DispatcherStore
+	cfg    DispatcherConfig
+	clock  Clock
+	log    *slog.Logger
+	tracer Tracer
+	slots  *slots
+	ledger *ledger
+	routes routes
+	crew   *crew
 
+	awaited awaited
 	running atomic.Bool
 	claimMu sync.Mutex // one claim at a time
 

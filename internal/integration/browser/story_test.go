@@ -308,6 +308,25 @@ func TestBrowserWithoutScript(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, list.Items, 6)
 	})
+	t.Run("SendTestEvent", func(t *testing.T) {
+		p := person{t, ctx}
+		p.opens(g.path(g.archive.ID.String() + "/test"))
+		p.clicks("Send")
+		p.sees("It is on its way")
+		_, err := g.dispatcher.RunOnce(t.Context())
+		require.NoError(t, err)
+		p.clicks("Look again")
+		p.sees("It works")
+	})
+	t.Run("WhyNot", func(t *testing.T) {
+		p := person{t, ctx}
+		p.opens(g.path(""))
+		p.clicks("Ask why not")
+		p.fills("Subject ID", room.ID)
+		p.clicks("Explain the description")
+		p.sees("Message archive")
+		p.sees("only for Space " + space.ID)
+	})
 	t.Run("Delete", func(*testing.T) {
 		p := person{t, ctx}
 		p.opens(g.path(""))

@@ -2,7 +2,6 @@ package webhook_test
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -266,7 +265,7 @@ func TestDeactivationOutlivesTheStoresErrors(t *testing.T) {
 	w := r.register(t, rigAdmin, "gone.example", rigRoom, gone)
 	r.publish(t, "acme", rigRoom, 1)
 	_, err := r.dispatcher.RunOnce(t.Context())
-	require.True(t, errors.Is(err, errStore))
+	require.ErrorIs(t, err, errStore)
 	_, err = r.dispatcher.RunOnce(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, webhook.DeactivatedGone, r.webhook(t, w).DeactivatedFor)

@@ -96,24 +96,24 @@ func (n *LogNotifier) Notify(ctx context.Context, x Notice) error {
 		slog.String("organization_id", x.OrganizationID), slog.String("webhook_id", x.WebhookID.String()),
 		slog.String("webhook_name", x.WebhookName), slog.String("endpoint_host", x.EndpointHost),
 	}
-	message := "webhook: deliveries have failed for good"
-	if x.Kind == NoticeDeactivated {
-		message = "webhook: a webhook was made inactive"
-		attrs = append(attrs, slog.String("reason", string(x.Reason)), slog.Time("deactivated_at", x.DeactivatedAt))
-		if !x.FailingSince.IsZero() {
-			attrs = append(attrs, slog.Time("failing_since", x.FailingSince))
-		}
-	}
 	if x.Deliveries == 0 {
-		n.log.LogAttrs(ctx, slog.LevelWarn, message, append(attrs, slog.Int("deliveries", 0))...)
+		attrs = append(attrs, slog.Int("deliveries", 0))
+	} else {
+		attrs = append(attrs,
+			slog.Int("deliveries", x.Deliveries), slog.Any("event_types", x.EventTypes),
+			slog.Time("first_at", x.FirstAt), slog.Time("last_at", x.LastAt),
+			slog.Int("last_status_code", x.LastStatusCode), slog.String("last_error_class", string(x.LastErrorClass)),
+			slog.String("last_error", x.LastError),
+		)
+	}
+	if x.Kind != NoticeDeactivated {
+		n.log.LogAttrs(ctx, slog.LevelWarn, "webhook: deliveries have failed for good", attrs...)
 		return nil
 	}
-	attrs = append(attrs,
-		slog.Int("deliveries", x.Deliveries), slog.Any("event_types", x.EventTypes),
-		slog.Time("first_at", x.FirstAt), slog.Time("last_at", x.LastAt),
-		slog.Int("last_status_code", x.LastStatusCode), slog.String("last_error_class", string(x.LastErrorClass)),
-		slog.String("last_error", x.LastError),
-	)
-	n.log.LogAttrs(ctx, slog.LevelWarn, message, attrs...)
+	attrs = append(attrs, slog.String("reason", string(x.Reason)), slog.Time("deactivated_at", x.DeactivatedAt))
+	if !x.FailingSince.IsZero() {
+		attrs = append(attrs, slog.Time("failing_since", x.FailingSince))
+	}
+	n.log.LogAttrs(ctx, slog.LevelWarn, "webhook: a webhook was made inactive", attrs...)
 	return nil
 }

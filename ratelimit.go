@@ -14,9 +14,9 @@ type bucket struct {
 	spent time.Time // what has come since is left
 }
 
-// token is the time in which one comes, and burst how many may go at once.
+// token is the time in which one comes, and burst that of those which may go at once.
 func (b *bucket) token() time.Duration { return time.Second / time.Duration(b.limit) }
-func (b *bucket) burst() time.Duration { return time.Duration(max(1, b.limit/10)) }
+func (b *bucket) burst() time.Duration { return time.Duration(max(1, b.limit/10)) * b.token() }
 
 // set changes the limit. A bucket begins with a burst in it.
 func (b *bucket) set(limit int, now time.Time) {
@@ -25,7 +25,7 @@ func (b *bucket) set(limit int, now time.Time) {
 	}
 	b.limit = max(0, min(limit, MaxRateLimit))
 	if b.limit > 0 {
-		b.spent = now.Add(-b.burst() * b.token())
+		b.spent = now.Add(-b.burst())
 	}
 }
 
@@ -34,7 +34,7 @@ func (b *bucket) left(now time.Time) int {
 	if b.spent.After(now) { // a clock that was set back keeps nobody waiting
 		b.spent = now
 	}
-	most := 2*b.burst()*b.token() - 1
+	most := 2*b.burst() - 1
 	if now.Sub(b.spent) > most {
 		b.spent = now.Add(-most)
 	}
@@ -52,5 +52,5 @@ func (b *bucket) spend(now time.Time) bool {
 
 // ready is when there will be a burst, as stores keep times.
 func (b *bucket) ready() time.Time {
-	return storedTime(b.spent.Add(b.burst()*b.token() + time.Microsecond - 1))
+	return storedTime(b.spent.Add(b.burst() + time.Microsecond - 1))
 }

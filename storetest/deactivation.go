@@ -36,9 +36,11 @@ func goneOf(w webhook.Webhook, at time.Time) webhook.DeactivateParams {
 	}
 }
 
-// failingFor is the rule at the present.
-func (f *fixture) failingFor(after time.Duration) webhook.FailingRule {
-	return webhook.FailingRule{Before: f.now.Add(-after), Recent: f.now.Add(-24 * time.Hour)}
+const day = 24 * time.Hour
+
+// rule is that of three days, at the present.
+func (f *fixture) rule() webhook.FailingRule {
+	return webhook.FailingRule{Before: f.now.Add(-3 * day), Recent: f.now.Add(-day)}
 }
 
 func (f *fixture) deactivate(p webhook.DeactivateParams) bool {
@@ -48,10 +50,10 @@ func (f *fixture) deactivate(p webhook.DeactivateParams) bool {
 	return got.Deactivated
 }
 
-func (f *fixture) deactivateFailing(w webhook.Webhook, after time.Duration) bool {
+func (f *fixture) deactivateFailing(w webhook.Webhook) bool {
 	f.t.Helper()
 	return f.deactivate(webhook.DeactivateParams{
-		Scope: scopeOf(w), WebhookID: w.ID, Reason: webhook.DeactivatedFailing, Now: f.now, Rule: f.failingFor(after),
+		Scope: scopeOf(w), WebhookID: w.ID, Reason: webhook.DeactivatedFailing, Now: f.now, Rule: f.rule(),
 	})
 }
 
@@ -69,13 +71,10 @@ func (f *fixture) attemptAt(at time.Time, w webhook.Webhook, state webhook.Deliv
 	f.finish(state, f.claimOf(f.deliverOne(w)))
 }
 
-const day = 24 * time.Hour
-
-// failForDays lets a webhook fail until the given number of days after now, and be
-// failing by a rule of one day less.
-func (f *fixture) failForDays(w webhook.Webhook, days int) {
+// failForDays lets a webhook fail until four days after now, so that the rule applies.
+func (f *fixture) failForDays(w webhook.Webhook) {
 	f.t.Helper()
-	end := f.now.Add(time.Duration(days) * day)
+	end := f.now.Add(4 * day)
 	f.attemptAt(f.now.Add(time.Hour), w, webhook.DeliveryFailed)
 	f.attemptAt(end.Add(-2*time.Hour), w, webhook.DeliveryFailed)
 	f.attemptAt(end.Add(-time.Hour), w, webhook.DeliveryFailed)
@@ -123,10 +122,10 @@ func failingIsByTheCounters(f *fixture) {
 			f.attemptAt(when, w, a.state)
 		}
 		f.now = present
-		got := f.failing(webhook.FailingParams{Rule: f.failingFor(72 * time.Hour), Limit: 1000})
+		got := f.failing(webhook.FailingParams{Rule: f.rule(), Limit: 1000})
 		found := slices.Contains(got.Webhooks, webhook.FailingWebhook{ID: w.ID, OrganizationID: acme})
 		f.Equal(tc.want, found, tc.name)
-		f.Equal(tc.want, f.deactivateFailing(w, 72*time.Hour), tc.name)
+		f.Equal(tc.want, f.deactivateFailing(w), tc.name)
 	}
 }
 
@@ -140,18 +139,18 @@ func failingWebhooksInBatches(f *fixture) {
 		case 2:
 			f.succeed(f.claimOf(f.deliverOne(w)))
 		case 3:
-			f.failForDays(w, 4)
+			f.failForDays(w)
 			f.change(w, deactivate)
 		case 4:
-			f.failForDays(w, 4)
+			f.failForDays(w)
 			f.delete(w)
 		default:
-			f.failForDays(w, 4)
+			f.failForDays(w)
 			failing = append(failing, w.ID)
 		}
 	}
 	f.now = begin.Add(4 * day)
-	p := webhook.FailingParams{Rule: f.failingFor(3 * day), Limit: 2}
+	p := webhook.FailingParams{Rule: f.rule(), Limit: 2}
 	var found []uuid.UUID
 	for range 100 {
 		got := f.failing(p)
@@ -170,10 +169,10 @@ func failingWebhooksInBatches(f *fixture) {
 
 func deactivationTakesEffectAtOnce(f *fixture) {
 	w := f.webhook(func(w *webhook.Webhook) { w.RateLimit = 5 })
-	f.failForDays(w, 4)
+	f.failForDays(w)
 	f.deliver(w, 3)
 	inFlight := f.claim(webhook.ClaimParams{Limit: 1}).Claims[0]
-	f.True(f.deactivateFailing(w, 3*day))
+	f.True(f.deactivateFailing(w))
 
 	want := w.Clone()
 	want.Status, want.StatusSince, want.DeactivatedFor = webhook.StatusInactive, f.now, webhook.DeactivatedFailing
@@ -207,11 +206,11 @@ func deactivationTakesEffectAtOnce(f *fixture) {
 
 func theRuleIsAskedAgain(f *fixture) {
 	w := f.webhook()
-	f.failForDays(w, 4)
-	rule := f.failingFor(3 * day)
+	f.failForDays(w)
+	rule := f.rule()
 	f.Len(f.failing(webhook.FailingParams{Rule: rule, Limit: 10}).Webhooks, 1)
 	f.succeed(f.claimOf(f.deliverOne(w)))
-	f.False(f.deactivateFailing(w, 3*day))
+	f.False(f.deactivateFailing(w))
 	f.Equal(w, f.read(w))
 	f.Empty(f.failing(webhook.FailingParams{Rule: rule, Limit: 10}).Webhooks)
 	f.Empty(f.claimNotices()[1:], "but for the one of the exhausted deliveries")
@@ -284,8 +283,8 @@ func itsNoticeIsDueAtOnce(f *fixture) {
 	// Since when it had been failing, the rule knows.
 	failing := f.webhook()
 	first := f.now.Add(time.Hour)
-	f.failForDays(failing, 4)
-	f.True(f.deactivateFailing(failing, 3*day))
+	f.failForDays(failing)
+	f.True(f.deactivateFailing(failing))
 	c = f.claimNotice()
 	f.Equal(webhook.DeactivatedFailing, c.Notice.Reason)
 	f.Equal(first.Truncate(time.Hour), c.Notice.FailingSince)

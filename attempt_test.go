@@ -344,7 +344,8 @@ func TestTheLogsFieldsAreDocumented(t *testing.T) {
 		documented = append(documented, field)
 	}
 	var fields []string
-	log := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		fields = append(fields, a.Key)
 		return a
 	}}))

@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthorn/webhook"
@@ -181,18 +181,19 @@ func TestTraceContextsOfCallsThatShareACommit(t *testing.T) {
 		mu   sync.Mutex
 		wg   sync.WaitGroup
 		want = map[uuid.UUID][]string{}
+		errs []error
 	)
 	for i := range 32 {
 		wg.Go(func() {
 			name := fmt.Sprint("call ", i)
 			got, err := r.publisher.Publish(context.WithValue(t.Context(), spanKey{}, name), tracedEvent)
-			assert.NoError(t, err)
 			mu.Lock()
 			defer mu.Unlock()
-			want[got.EventID] = []string{name}
+			want[got.EventID], errs = []string{name}, append(errs, err)
 		})
 	}
 	wg.Wait()
+	require.NoError(t, errors.Join(errs...))
 	webhooktest.Drain(t, r.dispatcher, clock)
 	require.Equal(t, want, tr.attempts)
 }

@@ -94,8 +94,10 @@ func (t *Telemetry) startAtZero() {
 	for _, state := range []webhook.DeliveryState{webhook.DeliverySucceeded, webhook.DeliveryFailed} {
 		zero(m.finished, stateKeys, string(state))
 	}
-	for _, result := range []string{resultSent, resultFailed, resultUnknown} {
-		zero(m.notices, noticeKeys, string(webhook.NoticeExhausted), result)
+	for _, kind := range []webhook.NoticeKind{webhook.NoticeExhausted, webhook.NoticeDeactivated} {
+		for _, result := range []string{resultSent, resultFailed, resultUnknown} {
+			zero(m.notices, noticeKeys, string(kind), result)
+		}
 	}
 	if t.eventTypes { // which are not known
 		return

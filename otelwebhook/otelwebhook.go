@@ -49,7 +49,8 @@ type Config struct {
 	// TracerProvider makes the spans. Defaults to OpenTelemetry's global one.
 	TracerProvider trace.TracerProvider
 
-	// MeterProvider makes the metrics. Defaults to OpenTelemetry's global one.
+	// MeterProvider makes the metrics. Defaults to OpenTelemetry's global one. What is
+	// set as the global one after New misses the zeros that counters begin with.
 	MeterProvider metric.MeterProvider
 
 	// EventTypes adds the event type to the metrics of attempts, which multiplies

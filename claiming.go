@@ -10,13 +10,14 @@ import (
 )
 
 const (
-	idlePoll      = time.Second          // between looks at a store that cannot wake
-	listenedPoll  = time.Minute          // between looks at a store that does
-	busyPoll      = 5 * time.Millisecond // between looks at a store that has work it does not give
-	watchFor      = time.Second          // how long a commit is looked for
-	claimLinger   = 5 * time.Millisecond // at most, between claims while attempts end
-	sweepInterval = time.Second          // between looks for rows that follow their webhook
-	settleEvery   = time.Second / 10     // under load; else before each claim
+	idlePoll      = time.Second            // between looks at a store that cannot wake
+	listenedPoll  = time.Minute            // between looks at a store that does
+	pausedPoll    = 100 * time.Millisecond // at least, between looks while dispatchers are paused
+	busyPoll      = 5 * time.Millisecond   // between looks at a store that has work it does not give
+	watchFor      = time.Second            // how long a commit is looked for
+	claimLinger   = 5 * time.Millisecond   // at most, between claims while attempts end
+	sweepInterval = time.Second            // between looks for rows that follow their webhook
+	settleEvery   = time.Second / 10       // under load; else before each claim
 )
 
 // claimLoop is Run's: it keeps the slots filled with due work.
@@ -28,6 +29,7 @@ func (d *Dispatcher) claimLoop(ctx, flightCtx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
+			d.health.failed(d.clock, err)
 			wait := retry.NextBackOff()
 			d.log.Warn("webhook: the store failed; trying again", "error", err, "wait", wait)
 			sleep(ctx, wait)
@@ -82,7 +84,7 @@ func (d *Dispatcher) cycle(ctx, flightCtx context.Context) (progress bool, next 
 		_, due, err = claim(d.slots.offerRest)
 	}
 	next = earliest(next, due)
-	if err == nil && d.slots.anySlow() {
+	if err == nil && d.slots.anySlow() && !d.paused.Load() {
 		_, due, err = claim(d.slots.offerSlow)
 		next = earliest(next, due)
 	}
@@ -161,6 +163,10 @@ func (d *Dispatcher) claim(ctx, flightCtx context.Context, offer func() ClaimPar
 	}
 	flights := d.slots.register(flightCtx, r.Claims, p, leaseEnd)
 	registered = true
+	if err == nil {
+		d.health.claimed(p.Now)
+		d.notePaused(r.Paused)
+	}
 	d.tracer.Claimed(ctx, ClaimCall{Claims: len(r.Claims), NextDue: r.NextDue, Duration: time.Since(began), Err: err})
 	if err != nil {
 		return claimed{}, fmt.Errorf("claim: %w", err)
@@ -193,6 +199,10 @@ func outlasting(ctx context.Context, by time.Duration) (context.Context, context
 // await returns when it is time for the next cycle.
 func (d *Dispatcher) await(ctx context.Context, progress bool, next time.Time) {
 	wait := idlePoll
+	if d.paused.Load() {
+		d.awaitPaused(ctx)
+		return
+	}
 	if d.heard.Load() {
 		wait = listenedPoll
 	}
@@ -226,6 +236,26 @@ func (d *Dispatcher) await(ctx context.Context, progress bool, next time.Time) {
 	case <-d.woken:
 	case <-d.freed:
 		d.linger(ctx)
+	}
+}
+
+// awaitPaused is await while dispatchers are paused: whoever resumes may be another
+// process, and what is published meanwhile is no reason to ask at once.
+func (d *Dispatcher) awaitPaused(ctx context.Context) {
+	for _, step := range []struct {
+		wait  time.Duration
+		woken <-chan struct{}
+	}{{pausedPoll, nil}, {idlePoll - pausedPoll, d.woken}} {
+		timer := time.NewTimer(step.wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			continue
+		case <-ctx.Done():
+		case <-step.woken:
+		case <-d.resumed:
+		}
+		return
 	}
 }
 

@@ -112,10 +112,14 @@ type Dispatcher struct {
 	noticeMu sync.Mutex      // one notice at a time
 	stuck    <-chan struct{} // closed when a call of the notifier that was given up returns
 
-	woken chan struct{} // there may be new work
-	freed chan struct{} // a slot is free that work was waiting for
-	told  chan struct{} // there may be a notice
-	heard atomic.Bool   // the store tells of new work by itself
+	woken   chan struct{} // there may be new work
+	resumed chan struct{} // Resume has been called
+	freed   chan struct{} // a slot is free that work was waiting for
+	told    chan struct{} // there may be a notice
+	heard   atomic.Bool   // the store tells of new work by itself
+
+	paused atomic.Bool // as the store said last
+	health storeHealth
 
 	nextSweep, nextSettle, claimedAt time.Time // of Run's loop only
 	pace                             struct {
@@ -301,7 +305,8 @@ func (d *Dispatcher) noteNextDue(t time.Time) {
 // webhook has up to 16 attempts in one round.
 //
 // If ctx ends during the attempts, they are interrupted and recorded. An error
-// is the store's; leases of attempts that could not be recorded run out.
+// is the store's; leases of attempts that could not be recorded run out. While
+// dispatchers are paused, see [Dispatcher.Pause], it makes none.
 func (d *Dispatcher) RunOnce(ctx context.Context) (attempts int, err error) {
 	defer func() {
 		if err != nil {
@@ -416,6 +421,9 @@ func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams,
 	// Before the clock is read, so that the lease ends here first.
 	leaseEnd := time.Now().Add(d.cfg.LeaseFor)
 	p.Now = storedTime(clock.Now())
+	if d.paused.Load() {
+		return w.InsertEvents(ctx, p)
+	}
 	p.Lease = &InsertLease{For: d.cfg.LeaseFor, Take: func(event, webhook uuid.UUID, organization string) bool {
 		k := key{event, webhook}
 		if taken[k] == nil {

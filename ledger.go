@@ -107,6 +107,13 @@ func (l *ledger) refused() {
 	l.overdue = l.writing + len(l.waiting)
 }
 
+// unrecorded returns how many landings wait to be recorded, or are being recorded.
+func (l *ledger) unrecorded() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting) + l.writing
+}
+
 // late reports whether something waits for a store that has refused it. Its
 // lease may be over when the store is back.
 func (l *ledger) late() bool {
@@ -145,6 +152,7 @@ func (d *Dispatcher) recordWithRetry(ctx context.Context, batch []landing) {
 			return
 		}
 		d.ledger.refused()
+		d.health.failed(d.clock, err)
 		wait := retry.NextBackOff()
 		d.log.Warn("webhook: outcomes could not be recorded; trying again", "outcomes", len(batch), "error", err, "wait", wait)
 		sleep(ctx, wait)

@@ -30,6 +30,7 @@ func (d *Dispatcher) noticeLoop(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
+			d.health.failed(d.clock, err)
 			wait := retry.NextBackOff()
 			d.log.Warn("webhook: the store failed with notices; trying again", "error", err, "wait", wait)
 			sleep(ctx, wait)

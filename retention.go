@@ -115,6 +115,7 @@ func (d *Dispatcher) purge(ctx context.Context) (more bool, took time.Duration) 
 		d.log.Warn("webhook: deliveries that were held for too long were cancelled", "deliveries", r.HeldCancelled)
 	}
 	if err != nil {
+		d.health.failed(d.clock, err)
 		d.log.Warn("webhook: what is old could not be deleted; trying again later", "error", err)
 		return false, took
 	}

@@ -49,7 +49,11 @@ type lane struct {
 	flights   []*flight
 	more      bool // work may have been kept back by the cap
 	lastUsed  time.Time
+	slowSince time.Time
 	slowUntil time.Time
+
+	organization string
+	blockedSince time.Time
 
 	blockedUntil time.Time // by the dispatcher's clock: nothing can be sent before
 }
@@ -110,6 +114,7 @@ func (s *slots) block(webhookID uuid.UUID, wait time.Duration) (until time.Time,
 	defer s.mu.Unlock()
 	l := s.lanes[webhookID] // which is there, because of the flight
 	if begins = !s.blocked(l); begins {
+		l.blockedSince = time.Now()
 		l.blockedUntil = storedTime(s.clock.Now().Add(wait))
 	}
 	return l.blockedUntil, begins
@@ -342,7 +347,7 @@ func (s *slots) keptBack(webhookID uuid.UUID) (claim bool) {
 func (s *slots) add(ctx context.Context, webhookID uuid.UUID, organization string, leaseEnd time.Time) *flight {
 	l := s.lanes[webhookID]
 	if l == nil {
-		l = &lane{cap: 1}
+		l = &lane{cap: 1, organization: organization}
 		s.lanes[webhookID] = l
 	}
 	now := time.Now()
@@ -402,6 +407,9 @@ func (s *slots) done(f *flight, v verdict) (wanted bool) {
 	}
 	switch {
 	case v == verdictTimeout, v == verdictAnswered && now.Sub(f.began) > promptAnswer:
+		if l.kind(now) != slow {
+			l.slowSince = now
+		}
 		l.cap, l.slowUntil = 1, now.Add(slowMemory)
 	case v == verdictAnswered:
 		l.cap = min(2*l.cap, maxLaneCap)

@@ -148,13 +148,14 @@ import (
 // webhook is inactive.
 //
 // S25. When SetPaused has paused, neither Claim nor InsertEvents leases anything,
-// whichever process calls, until SetPaused resumes; a claim says so, and its
+// whichever process calls, until SetPaused resumes. A claim says so, and its
 // NextDue is when a lease will run out. Everything else goes on: attempts in
-// flight are finished or settled, notices are claimed, and what is old is purged. Pausing what is paused
-// changes nothing, nor does resuming what is not. Overview counts the open
-// deliveries of all organizations, each at one moment of the call, no further than it
-// is asked to; rows that Sweep has yet to move may count as what they were. LastPurge is of the last
-// Purge that left nothing.
+// flight are finished or settled, notices are claimed, and what is old is purged.
+// Pausing what is paused changes nothing, nor does resuming what is not. Overview
+// counts the open deliveries of all organizations, no further than it is asked to.
+// Rows that Sweep has yet to move may count as what they were. LastPurge is when a
+// Purge last left nothing, and LastPurged all that was deleted since the one before
+// that did, by the same Store.
 type Store interface {
 	ManagerStore
 	DispatcherStore
@@ -573,7 +574,7 @@ type OverviewParams struct {
 
 	// CountTo is what each number is counted to, so that a look at a queue of
 	// millions takes no longer than at one of that many. A number that has reached it
-	// means that many or more. 0 means no bound.
+	// means that many or more. The webhooks of Backlog may share it. 0 means no bound.
 	CountTo int
 }
 
@@ -589,8 +590,8 @@ type Overview struct {
 	// OldestDue tells; zero if there is none.
 	OldestDue time.Time
 
-	// Backlog is the active webhooks with the most deliveries due, those with the
-	// most first.
+	// Backlog is the active webhooks with the most deliveries due: first those that
+	// were not counted to the end, then those with the most.
 	Backlog []WebhookBacklog
 
 	NoticesWaiting int
@@ -610,6 +611,7 @@ type WebhookBacklog struct {
 	Name           string
 	EndpointHost   string // of its URL, without port, path or credentials
 	Due            int
+	More           bool // there may be more than Due: it was not counted further
 
 	// OldestDue is when the first of them fell due; with more than a thousand, of
 	// the thousand that were created first.

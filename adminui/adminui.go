@@ -98,9 +98,10 @@ const (
 	defaultAttemptTimeout  = 15 * time.Second
 )
 
-// panel is the handler.
+// panel is the handler, of an organization's people or of the host's staff.
 type panel struct {
-	manager *webhook.Manager
+	manager *webhook.Manager // theirs, or nil
+	staff   *operations      // what the host's staff sees, or nil
 	catalog *webhook.Catalog
 	cfg     Config
 	origins *http.CrossOriginProtection
@@ -126,21 +127,28 @@ func New(m *webhook.Manager, cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("adminui: new: %w", err)
 	}
-	p := &panel{manager: m, catalog: m.Catalog(), cfg: cfg, origins: http.NewCrossOriginProtection()}
-	for i, o := range cfg.TrustedOrigins {
-		if err := p.origins.AddTrustedOrigin(o); err != nil {
-			return nil, fmt.Errorf("adminui: new: trusted_origins[%d]: %w", i, err)
-		}
-	}
-	p.policy, p.frames = policies(cfg)
-	if p.assets, p.version, err = newAssets(cfg.AccentColor); err != nil {
-		return nil, fmt.Errorf("adminui: new: %w", err)
-	}
-	if p.pages, err = parsePages(); err != nil {
+	p := &panel{manager: m, catalog: m.Catalog(), cfg: cfg}
+	if err := p.prepare(); err != nil {
 		return nil, fmt.Errorf("adminui: new: %w", err)
 	}
 	p.route()
 	return p, nil
+}
+
+// prepare makes what all pages share.
+func (p *panel) prepare() (err error) {
+	p.origins = http.NewCrossOriginProtection()
+	for i, o := range p.cfg.TrustedOrigins {
+		if err := p.origins.AddTrustedOrigin(o); err != nil {
+			return fmt.Errorf("trusted_origins[%d]: %w", i, err)
+		}
+	}
+	p.policy, p.frames = policies(p.cfg)
+	if p.assets, p.version, err = newAssets(p.cfg.AccentColor); err != nil {
+		return err
+	}
+	p.pages, err = parsePages()
+	return err
 }
 
 func (cfg Config) withDefaults() (Config, error) {

@@ -31,6 +31,7 @@ type page struct {
 	Brand         Config
 	Actor         webhook.Actor
 	MayChange     bool
+	Staff         bool // the page is for the host's staff, and for no organization
 	now           time.Time
 	catalog       *webhook.Catalog
 }
@@ -44,6 +45,10 @@ type crumb struct{ Title, URL string }
 var said = map[string]map[string]string{
 	"list": {
 		"deleted": "The webhook is deleted, and nothing is sent to its endpoint any more.",
+	},
+	"operations": {
+		"paused":  "The dispatchers are paused. Attempts in flight end by themselves.",
+		"resumed": "The dispatchers go on.",
 	},
 	"show": {
 		"existed": "This webhook was created already, by the same form. Its secret was shown then, and cannot be shown again.",
@@ -69,7 +74,7 @@ func (c *call) ok(name string, p *page) error {
 // render answers with a page and a status.
 func (c *call) render(status int, name string, p *page) {
 	p.Base, p.Version, p.Brand, p.Actor, p.MayChange = c.base, c.version, c.cfg, c.actor, c.mayChange()
-	p.now, p.catalog = c.now, c.catalog
+	p.now, p.catalog, p.Staff = c.now, c.catalog, c.staff != nil && c.actor.ID != ""
 	var b bytes.Buffer
 	if err := c.pages[name].ExecuteTemplate(&b, "layout", p); err != nil {
 		c.cfg.Logger.ErrorContext(c.r.Context(), "adminui: a page could not be rendered", "page", name, "error", err)
@@ -113,6 +118,7 @@ var functions = template.FuncMap{
 	"stateTone":  stateTone,
 	"pairs":      pairs,
 	"short":      short,
+	"counted":    counted,
 }
 
 // pairs makes a map, for templates that take more than one thing.

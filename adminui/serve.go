@@ -144,6 +144,9 @@ func (p *panel) page(get, post handler) http.Handler {
 		}
 		actor, err := p.cfg.Actor(r)
 		switch {
+		case errors.Is(err, errNotStaff):
+			c.fail(webhook.ErrNotFound)
+			return
 		case errors.Is(err, webhook.ErrForbidden):
 			p.cfg.Logger.DebugContext(r.Context(), "adminui: refused", "error", err)
 			c.fail(webhook.ErrForbidden)

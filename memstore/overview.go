@@ -72,12 +72,13 @@ func (s *Store) Overview(ctx context.Context, p webhook.OverviewParams) (webhook
 			}
 		}
 		if out.Ready += b.Due; b.Due > 0 {
+			b.More = p.CountTo > 0 && b.Due >= p.CountTo
 			b.Due = bounded(b.Due)
 			out.OldestDue = earliest(out.OldestDue, b.OldestDue)
 			out.Backlog = append(out.Backlog, b)
 		}
 	}
-	slices.SortFunc(out.Backlog, func(a, b webhook.WebhookBacklog) int {
+	slices.SortFunc(out.Backlog, func(a, b webhook.WebhookBacklog) int { // no further than to CountTo, so More needs no look
 		return cmp.Or(cmp.Compare(b.Due, a.Due), a.OldestDue.Compare(b.OldestDue), slices.Compare(a.WebhookID[:], b.WebhookID[:]))
 	})
 	out.Backlog = slices.Clone(out.Backlog[:min(len(out.Backlog), max(0, p.Top))])

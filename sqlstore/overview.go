@@ -144,12 +144,13 @@ func (o *overview) backlog(ctx context.Context) error {
 	}
 	o.out.Ready = o.bounded(o.out.Ready + o.waited)
 	for id, more := range o.due {
+		more.More = int64(more.Due) >= o.countTo
 		b := all[id]
 		if b == nil {
 			all[id] = more
 			continue
 		}
-		b.Due = o.bounded(b.Due + more.Due)
+		b.Due, b.More = o.bounded(b.Due+more.Due), b.More || more.More || int64(b.Due+more.Due) >= o.countTo
 		if more.OldestDue.Before(b.OldestDue) {
 			b.OldestDue = more.OldestDue
 		}
@@ -202,7 +203,7 @@ func (o *overview) count(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*w
 		for i := range counted {
 			b := &counted[i]
 			all[b.WebhookID] = b
-			if int64(b.Due) >= upTo {
+			if b.More = int64(b.Due) >= upTo; b.More {
 				ids = append(ids, b.WebhookID)
 			}
 		}
@@ -259,8 +260,9 @@ func (o *overview) pick(ctx context.Context, all map[uuid.UUID]*webhook.WebhookB
 			}
 		}
 	}
+	last := map[bool]int{true: 0, false: 1}
 	slices.SortFunc(list, func(a, b *webhook.WebhookBacklog) int {
-		return cmp.Or(cmp.Compare(b.Due, a.Due), a.OldestDue.Compare(b.OldestDue), slices.Compare(a.WebhookID[:], b.WebhookID[:]))
+		return cmp.Or(cmp.Compare(last[a.More], last[b.More]), cmp.Compare(b.Due, a.Due), a.OldestDue.Compare(b.OldestDue), slices.Compare(a.WebhookID[:], b.WebhookID[:]))
 	})
 	for some := range slices.Chunk(list, max(1, o.top)) {
 		if len(o.out.Backlog) >= o.top {

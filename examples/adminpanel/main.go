@@ -3,8 +3,8 @@
 //
 //	go run ./examples/adminpanel
 //
-// Then open http://127.0.0.1:8080. Three users can sign in: an owner, an admin and a
-// viewer. Everything is real: events are published every few seconds and sent over
+// Then open http://127.0.0.1:8080. Four users can sign in: an owner, an admin, a
+// viewer, and one of the host's own staff. Everything is real: events are published every few seconds and sent over
 // HTTPS to receivers in the same process, of which some answer well and some do not.
 // The API is at /v1/; a user's name is the bearer token.
 package main
@@ -88,7 +88,7 @@ func run(ctx context.Context, out io.Writer, addr, data string) error {
 		defer cancel()
 		_ = server.Shutdown(closing) // Serve says that it is over
 	}()
-	if _, err := fmt.Fprintf(out, "adminpanel: ready at http://%s\n  sign in as olga (owner), ada (admin) or vic (viewer)\n  an endpoint to try a webhook of your own with: %s/try\n", listener.Addr(), a.receiver.url()); err != nil {
+	if _, err := fmt.Fprintf(out, "adminpanel: ready at http://%s\n  sign in as olga (owner), ada (admin), vic (viewer) or sam (staff)\n  an endpoint to try a webhook of your own with: %s/try\n", listener.Addr(), a.receiver.url()); err != nil {
 		return err
 	}
 	err = server.Serve(listener)
@@ -174,7 +174,7 @@ func newApplication(ctx context.Context, db *sql.DB) (a *application, err error)
 	if err := a.prepare(ctx, schedule); err != nil {
 		return nil, err
 	}
-	a.handler, err = newHandler(a.manager, schedule, log)
+	a.handler, err = newHandler(a.manager, a.dispatcher, schedule, log)
 	return a, err
 }
 
@@ -182,8 +182,11 @@ func newApplication(ctx context.Context, db *sql.DB) (a *application, err error)
 // have to be on the public internet.
 func loopback() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
 
-// newHandler mounts the panel and the API in the application.
-func newHandler(manager *webhook.Manager, schedule webhook.Schedule, log *slog.Logger) (http.Handler, error) {
+// operationsPath is where the staff's page is.
+const operationsPath = "/internal/webhooks"
+
+// newHandler mounts the panel, the staff's page and the API in the application.
+func newHandler(manager *webhook.Manager, dispatcher *webhook.Dispatcher, schedule webhook.Schedule, log *slog.Logger) (http.Handler, error) {
 	users, mux := newUsers(), http.NewServeMux()
 	panel, err := adminui.New(manager, adminui.Config{
 		Actor:    users.bySession, // who is signed in, as a webhook.Actor
@@ -196,6 +199,17 @@ func newHandler(manager *webhook.Manager, schedule webhook.Schedule, log *slog.L
 		return nil, err
 	}
 	mux.Handle("/admin/webhooks/", users.orSignIn(http.StripPrefix("/admin/webhooks", panel)))
+
+	operations, err := adminui.NewOperations(dispatcher, adminui.OperationsConfig{
+		Staff:  users.staffBySession, // who is signed in, and whether they are Acme's own
+		Title:  "Acme webhook operations",
+		Links:  []adminui.Link{{Title: "Sign out", URL: "/sign-out"}},
+		Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux.Handle(operationsPath+"/", http.StripPrefix(operationsPath, operations))
 
 	api, err := httpapi.New(manager, httpapi.Config{Actor: users.byToken, Logger: log})
 	if err != nil {

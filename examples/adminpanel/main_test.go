@@ -94,7 +94,7 @@ func TestApplication(t *testing.T) {
 	nobody := newPerson(t)
 	status, page := nobody.asks(http.MethodGet, at+"/", nil)
 	require.Equal(t, http.StatusOK, status)
-	for _, name := range []string{"Olga, owner", "Ada, admin", "Vic, viewer"} {
+	for _, name := range []string{"Olga, owner", "Ada, admin", "Sam, staff", "Vic, viewer"} {
 		require.Contains(t, page, name)
 	}
 	status, page = nobody.asks(http.MethodGet, panel, nil)
@@ -133,6 +133,21 @@ func TestApplication(t *testing.T) {
 	require.NotContains(t, page, "Add Webhook")
 	status, _ = vic.asks(http.MethodGet, panel+"new", nil)
 	require.Equal(t, http.StatusForbidden, status)
+
+	sam, operations := newPerson(t), at+operationsPath+"/"
+	status, page = sam.asks(http.MethodPost, at+"/sign-in", url.Values{"user": {"sam"}})
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, page, "Pause all dispatchers")
+	status, page = sam.asks(http.MethodPost, operations+"pause", url.Values{})
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, page, "sam paused them at")
+	status, page = sam.asks(http.MethodPost, operations+"resume", url.Values{})
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, page, "The dispatchers go on.")
+	status, _ = sam.asks(http.MethodGet, panel, nil)
+	require.Equal(t, http.StatusForbidden, status, "the panel is for customers")
+	status, _ = olga.asks(http.MethodGet, operations, nil)
+	require.Equal(t, http.StatusNotFound, status)
 
 	status, page = olga.asks(http.MethodGet, at+"/sign-out", nil)
 	require.Equal(t, http.StatusOK, status)

@@ -18,7 +18,8 @@ const organization = "acme"
 // user is somebody who may sign in.
 type user struct {
 	Name, Title string
-	Role        webhook.Role
+	Role        webhook.Role // in the organization
+	Staff       bool         // works for Acme itself, and is in no customer's organization
 	About       string
 }
 
@@ -38,9 +39,10 @@ var signInPage string
 func newUsers() *users {
 	return &users{
 		all: []user{
-			{"olga", "Olga", webhook.RoleOwner, "may do everything"},
-			{"ada", "Ada", webhook.RoleAdmin, "may do everything"},
-			{"vic", "Vic", webhook.RoleViewer, "sees webhooks and logs, changes nothing, and sees no payloads"},
+			{"olga", "Olga", webhook.RoleOwner, false, "may do everything"},
+			{"ada", "Ada", webhook.RoleAdmin, false, "may do everything"},
+			{"sam", "Sam", "", true, "sees how much there is to deliver, and pauses it"},
+			{"vic", "Vic", webhook.RoleViewer, false, "sees webhooks and logs, changes nothing, and sees no payloads"},
 		},
 		signIn:   template.Must(template.New("").Parse(signInPage)),
 		sessions: map[string]user{},
@@ -78,6 +80,16 @@ func (u *users) bySession(r *http.Request) (webhook.Actor, error) {
 		return webhook.Actor{}, errNotSignedIn
 	}
 	return x.actor(), nil
+}
+
+// staffBySession is for the page of Acme's own people, adminui.OperationsConfig.Staff.
+func (u *users) staffBySession(r *http.Request) (id string, ok bool) {
+	actor, err := u.bySession(r)
+	if err != nil {
+		return "", false
+	}
+	x, ok := u.named(actor.ID)
+	return x.Name, ok && x.Staff
 }
 
 // orSignIn leads people who are not signed in to the login page, instead of the
@@ -129,7 +141,11 @@ func (u *users) route(mux *http.ServeMux) {
 		u.sessions[id] = x
 		u.mu.Unlock()
 		http.SetCookie(w, &http.Cookie{Name: cookieName, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
-		http.Redirect(w, r, "/admin/webhooks/", http.StatusSeeOther)
+		page := "/admin/webhooks/"
+		if x.Staff {
+			page = operationsPath + "/"
+		}
+		http.Redirect(w, r, page, http.StatusSeeOther)
 	})))
 	mux.HandleFunc("GET /sign-out", func(w http.ResponseWriter, r *http.Request) {
 		if cookie, err := r.Cookie(cookieName); err == nil {

@@ -50,7 +50,7 @@ func TestPlansOfSmallTables(t *testing.T) {
 					bad[text] = n.Message
 				}
 			}
-			for _, table := range []string{"webhooks", "subscriptions", "events", "deliveries", "queue", "attempts", "counters", "notices"} {
+			for _, table := range []string{"webhooks", "subscriptions", "events", "deliveries", "queue", "attempts", "counters", "notices", "settings"} {
 				space.Exec(t, "vacuum analyze posthorn_"+table)
 			}
 			db := stdlib.OpenDB(*config)

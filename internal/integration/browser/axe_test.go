@@ -18,7 +18,7 @@ func TestAxe(t *testing.T) {
 	source, err := axe()
 	need(t, "axe-core", err)
 	ctx, g := start(t), newGallery(t)
-	for _, e := range slices.Concat(reads, changes) {
+	for _, e := range slices.Concat(reads, changes, staffs) {
 		t.Run(e.name, func(t *testing.T) {
 			for _, a := range appearances {
 				t.Run(a.name, func(t *testing.T) {

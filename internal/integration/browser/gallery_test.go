@@ -21,6 +21,7 @@ import (
 // its pages are the same each time.
 type gallery struct {
 	*host
+	dispatcher                          *webhook.Dispatcher
 	archive, bot, crm, staging, deleted webhook.Webhook
 	failed, pending                     webhook.Delivery
 }
@@ -60,7 +61,7 @@ func newGallery(t *testing.T) *gallery {
 	require.NoError(t, err)
 	dispatcher, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{HTTPDoer: &pastReceivers{random: rand.New(rand.NewSource(8))}, Clock: clock, Schedule: schedule})
 	require.NoError(t, err)
-	g := &gallery{host: newHost(t, store, webhook.ManagerConfig{Dispatcher: dispatcher, Clock: clock}, adminui.Config{Clock: clock, Schedule: schedule, Title: "Acme Webhooks"})}
+	g := &gallery{dispatcher: dispatcher, host: newHost(t, store, webhook.ManagerConfig{Dispatcher: dispatcher, Clock: clock}, adminui.Config{Clock: clock, Schedule: schedule, Title: "Acme Webhooks"})}
 
 	both := []webhook.EventType{webhook.EventMessageSent, webhook.EventRoomRecordingTranscriptPublished}
 	register := func(name, about, url string, s webhook.Subject, types ...webhook.EventType) webhook.Webhook {
@@ -153,6 +154,43 @@ var reads = []exhibit{
 	{"troubleshooting-webhook", visit(func(g *gallery) string { return g.crm.ID.String() + "/troubleshooting" }, "answered 500")},
 	{"deleted", visit(func(g *gallery) string { return "deleted/" + g.deleted.ID.String() }, "The webhook is deleted")},
 	{"not-found", visit(at("nothing"), "There is nothing here")},
+}
+
+// staffs is what the host's own staff sees.
+var staffs = []exhibit{
+	{"operations", inOperations("", "Pause all dispatchers")},
+	{"operations-busy", func(p person, g *gallery) {
+		for range 3 {
+			g.publish("Is anybody there?")
+		}
+		inOperations("", "Message archive")(p, g)
+		p.sees("Last claim")
+	}},
+	{"operations-pause", inOperations("pause", "for any organization")},
+	{"operations-paused", func(p person, g *gallery) {
+		require.NoError(p.t, g.dispatcher.Pause(p.t.Context(), "sam@example.com"))
+		inOperations("", "All dispatchers are paused.")(p, g)
+	}},
+	{"operations-resume-dialog", func(p person, g *gallery) {
+		inOperations("", "All dispatchers are paused.")(p, g)
+		p.clicks("Resume")
+		p.sees("will be attempted at once")
+	}},
+	{"operations-not-for-customers", func(p person, g *gallery) {
+		require.NoError(p.t, g.dispatcher.Resume(p.t.Context(), "sam@example.com"))
+		p.opens(g.operations(""))
+		p.sees("There is nothing here")
+	}},
+}
+
+// inOperations is a page of the staff's, and something that is on it.
+func inOperations(path, text string) func(person, *gallery) {
+	return func(p person, g *gallery) {
+		p.t.Helper()
+		p.opens(g.url + "/sign-in/staff@host")
+		p.opens(g.operations(path))
+		p.sees(text)
+	}
 }
 
 // controls are those of owners and admins. Some need a script.

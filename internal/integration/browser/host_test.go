@@ -29,6 +29,10 @@ var (
 // panelPath is where the host has mounted the panel.
 const panelPath = "/admin/webhooks/"
 
+// operationsPath is where the page of the host's own staff is. The staff signs in as
+// staff@host.
+const operationsPath = "/internal/webhooks/"
+
 // admin is who sets things up for a test.
 var admin = webhook.Actor{ID: "ada@example.com", OrganizationID: organization, Role: webhook.RoleAdmin}
 
@@ -55,6 +59,17 @@ func newHost(t *testing.T, store *memstore.Store, managers webhook.ManagerConfig
 
 	mux := http.NewServeMux()
 	mux.Handle(panelPath, http.StripPrefix(strings.TrimSuffix(panelPath, "/"), panel))
+	if managers.Dispatcher != nil {
+		operations, err := adminui.NewOperations(managers.Dispatcher, adminui.OperationsConfig{
+			Staff: func(r *http.Request) (string, bool) {
+				a, err := signedIn(r)
+				return a.ID, err == nil && a.Role == "staff"
+			},
+			Title: "Acme webhook operations", Links: []adminui.Link{{Title: "Sign out", URL: "/"}},
+		})
+		require.NoError(t, err)
+		mux.Handle(operationsPath, http.StripPrefix(strings.TrimSuffix(operationsPath, "/"), operations))
+	}
 	mux.HandleFunc("GET /sign-in/{who}", func(w http.ResponseWriter, r *http.Request) {
 		http.SetCookie(w, &http.Cookie{Name: "who", Value: r.PathValue("who"), Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
 		http.Redirect(w, r, panelPath, http.StatusSeeOther)
@@ -100,6 +115,9 @@ func signedIn(r *http.Request) (webhook.Actor, error) {
 
 // path is a page of the panel.
 func (h *host) path(page string) string { return h.url + panelPath + page }
+
+// operations is a page of the staff's.
+func (h *host) operations(page string) string { return h.url + operationsPath + page }
 
 // publish lets somebody write into the room.
 func (h *host) publish(text string) {

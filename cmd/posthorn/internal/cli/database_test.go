@@ -232,7 +232,7 @@ func TestStatus(t *testing.T) {
 		require.NotNil(t, row["oldest_due"])
 		delete(row, "oldest_due")
 		require.Equal(t, map[string]any{
-			"webhook_id": w.ID.String(), "organization_id": "acme", "name": "Archive", "endpoint_host": "archive.example.com", "due": 3.0,
+			"webhook_id": w.ID.String(), "organization_id": "acme", "name": "Archive", "endpoint_host": "archive.example.com", "due": 3.0, "more": false,
 		}, row)
 
 		got := d.run(t, "status")

@@ -183,6 +183,7 @@ type backlog struct {
 	Name           string  `json:"name"`
 	EndpointHost   string  `json:"endpoint_host"`
 	Due            int     `json:"due"`
+	More           bool    `json:"more"` // not counted to the end
 	OldestDue      *string `json:"oldest_due"`
 }
 
@@ -212,7 +213,7 @@ func statusOf(o webhook.Overview, now time.Time) queueStatus {
 	}
 	for _, b := range o.Backlog {
 		s.Backlog = append(s.Backlog, backlog{
-			b.WebhookID.String(), b.OrganizationID, b.Name, b.EndpointHost, b.Due, moment(b.OldestDue),
+			b.WebhookID.String(), b.OrganizationID, b.Name, b.EndpointHost, b.Due, b.More, moment(b.OldestDue),
 		})
 	}
 	return s
@@ -236,7 +237,7 @@ func (p Program) printStatus(place string, s queueStatus) error {
 	fmt.Fprintf(&b, "%s, at %s\n", oneLine(place), s.At.Format(time.RFC3339))
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	line := func(name string, n int, more string) {
-		fmt.Fprintln(w, strings.TrimSuffix(name+"\t"+counted(n)+"\t"+more, "\t"))
+		fmt.Fprintln(w, strings.TrimSuffix(name+"\t"+counted(n, n >= countTo)+"\t"+more, "\t"))
 	}
 	line("ready", s.Ready, since(o.OldestDue, s.At, "the oldest due "))
 	line("waiting", s.Waiting, "")
@@ -254,7 +255,7 @@ func (p Program) printStatus(place string, s queueStatus) error {
 	if len(s.Backlog) > 0 {
 		fmt.Fprintln(w, "\nDUE\tOLDEST\tWEBHOOK\tORGANIZATION\tHOST\tNAME")
 		for i, l := range s.Backlog {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", counted(l.Due), since(o.Backlog[i].OldestDue, s.At, ""),
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", counted(l.Due, l.More), since(o.Backlog[i].OldestDue, s.At, ""),
 				l.WebhookID, oneLine(l.OrganizationID), oneLine(l.EndpointHost), oneLine(l.Name))
 		}
 		_ = w.Flush()
@@ -263,8 +264,8 @@ func (p Program) printStatus(place string, s queueStatus) error {
 }
 
 // counted is a number, or that there are so many or more.
-func counted(n int) string {
-	if n >= countTo {
+func counted(n int, more bool) string {
+	if more {
 		return strconv.Itoa(n) + "+"
 	}
 	return strconv.Itoa(n)

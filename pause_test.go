@@ -2,7 +2,6 @@ package webhook_test
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -275,7 +274,7 @@ func TestStatsOfADispatcherWithoutItsStore(t *testing.T) {
 		store.away = hangs
 		began := time.Now()
 		s, err = r.dispatcher.Stats(t.Context())
-		require.True(t, errors.Is(err, context.DeadlineExceeded), err)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, 10*time.Second, time.Since(began))
 		require.Equal(t, 1024, s.Slots)
 	})

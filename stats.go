@@ -108,7 +108,7 @@ func (d *Dispatcher) setPaused(ctx context.Context, paused bool, by string) erro
 	if err := d.store.SetPaused(ctx, SetPausedParams{Paused: paused, By: by, Now: storedTime(d.clock.Now())}); err != nil {
 		return fmt.Errorf("webhook: %s: %w", step, err)
 	}
-	d.log.Warn("webhook: somebody has asked the dispatchers to "+step, "by", by)
+	d.log.Warn("webhook: somebody has paused or resumed the dispatchers", "paused", paused, "by", by)
 	d.notePaused(paused)
 	signal(d.resumed)
 	d.Wake()

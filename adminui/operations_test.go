@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -149,7 +148,7 @@ func TestOperationsAreAsSafeAsThePanel(t *testing.T) {
 		require.Contains(t, h.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'")
 		require.Equal(t, "DENY", h.Get("X-Frame-Options"))
 		require.Equal(t, "no-store", h.Get("Cache-Control"))
-		require.NotRegexp(t, regexp.MustCompile(`(?i)<style|<script(?:\s[^>]*)?>[^<]|\sstyle\s*=|\son[a-z]+\s*=|javascript:|Zgotmpl`), page.Body.String())
+		require.NotRegexp(t, `(?i)<style|<script(?:\s[^>]*)?>[^<]|\sstyle\s*=|\son[a-z]+\s*=|javascript:|Zgotmpl`, page.Body.String())
 	}
 	for _, site := range []string{"cross-site", "same-site"} {
 		f.raw(t, http.MethodPost, "/pause", func(r *http.Request) {

@@ -315,9 +315,10 @@ func TestAFaultFailsTheClausesItBreaks(t *testing.T) {
 			fault: doubleClaims,
 			want: []string{
 				"S13/NothingIsClaimedWhileItsLeaseLives",
+				"S25/NothingIsLeasedWhilePaused", // nor anything that is leased already
 				"S9/ConcurrentClaimsAreDisjoint", "S9/Limit", "S9/NextDueIsWhenSomethingHappens",
 			},
-			may:  []string{"S18/EverythingAtOnce"},
+			may:  []string{"S18/EverythingAtOnce", "S25/NoClaimAfterPausing"},
 			says: "a delivery must not be claimed again while its lease lives",
 		},
 		{fault: staleTokens, want: []string{
@@ -327,7 +328,8 @@ func TestAFaultFailsTheClausesItBreaks(t *testing.T) {
 			fault: missingRelease,
 			want: []string{
 				"S12/AStaleTokenReleasesNothing", "S12/TheAttemptIsGivenBack",
-				"S14/AnAttemptSettledOrReleasedAfterwards", "S21/OneInFlight", "S3/ACancelledCallWritesNothing",
+				"S14/AnAttemptSettledOrReleasedAfterwards", "S21/OneInFlight",
+				"S25/EverythingElseGoesOn", "S3/ACancelledCallWritesNothing",
 			},
 			says: "the store's Release: not written yet",
 		},

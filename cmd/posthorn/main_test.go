@@ -60,8 +60,7 @@ func run(t *testing.T, args ...string) (code int, out, errs string) {
 
 func codeOf(t *testing.T, err error) int {
 	t.Helper()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
 	}
 	require.NoError(t, err)

@@ -66,8 +66,7 @@ func (e *exitError) Unwrap() error { return e.err }
 // exitCodeOf returns an error's exit code. What cobra says about flags and
 // arguments has no type of its own.
 func exitCodeOf(err error) int {
-	var e *exitError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
 	}
 	return exitUsage
@@ -90,8 +89,8 @@ func failed(format string, args ...any) error {
 // the beginning of the field's name that the library gives; what is not there is
 // none of the caller's.
 func faultsOf(err error, flags map[string]string) error {
-	var faults webhook.ValidationErrors
-	if !errors.As(err, &faults) {
+	faults, ok := errors.AsType[webhook.ValidationErrors](err)
+	if !ok {
 		return failed("%w", err)
 	}
 	var texts []string
@@ -135,8 +134,8 @@ receiver to look at, verify checks a request that was saved.
 
 // flagFault says which rule a flag's value breaks, instead of what a parser says.
 func flagFault(err error) error {
-	var invalid *pflag.InvalidValueError
-	if !errors.As(err, &invalid) {
+	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
 		return err
 	}
 	f := invalid.GetFlag()

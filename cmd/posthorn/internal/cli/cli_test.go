@@ -208,7 +208,7 @@ func TestCompletion(t *testing.T) {
 			t.Parallel()
 			got := world{}.run(t.Context(), "completion", shell)
 			require.Zero(t, got.code)
-			require.True(t, strings.Contains(got.out, "__complete ") && strings.Contains(got.out, "posthorn"), "its script") //nolint:testifylint // which would print all of it
+			require.Positive(t, strings.Count(got.out, "__complete "), "its script") // which is too long to be shown
 			path, err := exec.LookPath(shell)
 			if err != nil {
 				t.Logf("%s is not here to read its script", shell)

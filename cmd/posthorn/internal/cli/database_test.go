@@ -25,31 +25,30 @@ const latest = 3
 
 // database is a place for one test's tables.
 type database struct {
-	name    string
 	dialect sqlstore.Dialect
 	driver  string
 	dsn     string // as posthorn takes it
 	native  string // as the driver does
 }
 
-// eachDatabase runs a test on each of the databases, empty. What is missing is not
-// tested, which fails in CI.
-func eachDatabase(t *testing.T, test func(t *testing.T, d database)) {
+// server is where tests get databases from.
+type server struct {
+	name  string
+	begin func(*testing.T) (database, error)
+}
+
+var servers = []server{{"sqlite", sqliteDatabase}, {"postgres", postgresDatabase}, {"mariadb", mariaDatabase}}
+
+// empty returns a database without tables. What is missing is not tested, which
+// fails in CI.
+func (s server) empty(t *testing.T) database {
 	t.Helper()
-	for name, make := range map[string]func(*testing.T) (database, error){
-		"sqlite": sqliteDatabase, "postgres": postgresDatabase, "mariadb": mariaDatabase,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d, err := make(t)
-			if err != nil {
-				require.NotEqual(t, "true", os.Getenv("CI"), "%s is missing: %v", name, err)
-				t.Skipf("not tested: %s is missing: %v", name, err) //nolint:forbidigo // not everybody has every database; CI has
-			}
-			d.name = name
-			test(t, d)
-		})
+	d, err := s.begin(t)
+	if err != nil {
+		require.NotEqual(t, "true", os.Getenv("CI"), "%s is missing: %v", s.name, err)
+		t.Skipf("not tested: %s is missing: %v", s.name, err) //nolint:forbidigo // not everybody has every database; CI has
 	}
+	return d
 }
 
 func sqliteDatabase(t *testing.T) (database, error) {
@@ -162,95 +161,103 @@ func decode(t *testing.T, got ran) map[string]any {
 
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, d database) {
-		files := []any{"0001_init.sql", "0002_narrowed.sql", "0003_health.sql"}
-		document := func(dryRun bool, from int, files []any) map[string]any {
-			return map[string]any{
-				"dialect": string(d.dialect), "prefix": "posthorn_", "dry_run": dryRun, "from": float64(from), "to": float64(latest), "files": files,
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			d := s.empty(t)
+			files := []any{"0001_init.sql", "0002_narrowed.sql", "0003_health.sql"}
+			document := func(dryRun bool, from int, files []any) map[string]any {
+				return map[string]any{
+					"dialect": string(d.dialect), "prefix": "posthorn_", "dry_run": dryRun, "from": float64(from), "to": float64(latest), "files": files,
+				}
 			}
-		}
-		require.Equal(t, document(true, 0, files), decode(t, d.run(t, "migrate", "--dry-run", "--json")))
-		if d.dialect == sqlstore.SQLite {
-			require.NoFileExists(t, d.dsn, "a dry run makes nothing")
-		}
-		got := d.run(t, "migrate", "--dry-run")
-		require.Contains(t, got.out, "the tables posthorn_… would go from version 0 to 3: 0001_init.sql, ")
+			require.Equal(t, document(true, 0, files), decode(t, d.run(t, "migrate", "--dry-run", "--json")))
+			if d.dialect == sqlstore.SQLite {
+				require.NoFileExists(t, d.dsn, "a dry run makes nothing")
+			}
+			got := d.run(t, "migrate", "--dry-run")
+			require.Contains(t, got.out, "the tables posthorn_… would go from version 0 to 3: 0001_init.sql, ")
 
-		early := d.run(t, "status")
-		require.Equal(t, 3, early.code)
-		if d.dialect != sqlstore.SQLite {
-			require.Contains(t, early.errors, "have version 0, and this release needs 3: run posthorn migrate")
-		}
+			early := d.run(t, "status")
+			require.Equal(t, 3, early.code)
+			if d.dialect != sqlstore.SQLite {
+				require.Contains(t, early.errors, "have version 0, and this release needs 3: run posthorn migrate")
+			}
 
-		got = d.run(t, "migrate")
-		require.Equal(t, ran{out: got.out}, got)
-		require.Contains(t, got.out, "the tables posthorn_… went from version 0 to 3: 0001_init.sql, ")
-		require.Equal(t, document(false, latest, []any{}), decode(t, d.run(t, "migrate", "--json")))
-		require.Equal(t, document(true, latest, []any{}), decode(t, d.run(t, "migrate", "--dry-run", "--json")))
-		require.Contains(t, d.run(t, "migrate").out, "the tables posthorn_… have version 3, nothing to do\n")
+			got = d.run(t, "migrate")
+			require.Equal(t, ran{out: got.out}, got)
+			require.Contains(t, got.out, "the tables posthorn_… went from version 0 to 3: 0001_init.sql, ")
+			require.Equal(t, document(false, latest, []any{}), decode(t, d.run(t, "migrate", "--json")))
+			require.Equal(t, document(true, latest, []any{}), decode(t, d.run(t, "migrate", "--dry-run", "--json")))
+			require.Contains(t, d.run(t, "migrate").out, "the tables posthorn_… have version 3, nothing to do\n")
 
-		other := decode(t, d.run(t, "migrate", "--prefix", "other_", "--json"))
-		require.Equal(t, files, other["files"])
-		require.NotContains(t, got.out+fmt.Sprint(other), "root", "no user, no password")
-	})
+			other := decode(t, d.run(t, "migrate", "--prefix", "other_", "--json"))
+			require.Equal(t, files, other["files"])
+			require.NotContains(t, got.out+fmt.Sprint(other), "root", "no user, no password")
+		})
+	}
 }
 
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	eachDatabase(t, func(t *testing.T, d database) {
-		require.Zero(t, d.run(t, "migrate").code)
-		nothing := decode(t, d.run(t, "status", "--json", "--max-age", "1ms"))
-		require.Zero(t, nothing["ready"])
-		require.Nil(t, nothing["oldest_due"])
-		require.Empty(t, nothing["backlog"])
-		require.Equal(t, false, nothing["paused"])
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			d := s.empty(t)
+			require.Zero(t, d.run(t, "migrate").code)
+			nothing := decode(t, d.run(t, "status", "--json", "--max-age", "1ms"))
+			require.Zero(t, nothing["ready"])
+			require.Nil(t, nothing["oldest_due"])
+			require.Empty(t, nothing["backlog"])
+			require.Equal(t, false, nothing["paused"])
 
-		store := d.store(t)
-		mgr, err := webhook.NewManager(store, webhook.ManagerConfig{})
-		require.NoError(t, err)
-		pub, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
-		require.NoError(t, err)
-		room := webhook.Subject{Type: webhook.SubjectRoom, ID: "9a7c1f0a-2b8e-4c0e-8d5e-6f1b2c3d4e02"}
-		w, _, err := mgr.Create(t.Context(), webhook.Actor{ID: "ada", OrganizationID: "acme", Role: webhook.RoleAdmin}, webhook.WebhookInput{
-			Name: "Archive", EndpointURL: "https://archive.example.com/in?key=hunter2",
-			Subscriptions: []webhook.Subscription{{Subject: room, EventType: webhook.EventMessageSent}},
-		})
-		require.NoError(t, err)
-		for range 3 {
-			_, err := pub.Publish(t.Context(), webhook.Event{OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: room})
+			store := d.store(t)
+			mgr, err := webhook.NewManager(store, webhook.ManagerConfig{})
 			require.NoError(t, err)
-		}
-		require.NoError(t, store.SetPaused(t.Context(), webhook.SetPausedParams{Paused: true, By: "ada\u202e", Now: store.Clock().Now()}))
+			pub, err := webhook.NewPublisher(store, webhook.PublisherConfig{})
+			require.NoError(t, err)
+			room := webhook.Subject{Type: webhook.SubjectRoom, ID: "9a7c1f0a-2b8e-4c0e-8d5e-6f1b2c3d4e02"}
+			w, _, err := mgr.Create(t.Context(), webhook.Actor{ID: "ada", OrganizationID: "acme", Role: webhook.RoleAdmin}, webhook.WebhookInput{
+				Name: "Archive", EndpointURL: "https://archive.example.com/in?key=hunter2",
+				Subscriptions: []webhook.Subscription{{Subject: room, EventType: webhook.EventMessageSent}},
+			})
+			require.NoError(t, err)
+			for range 3 {
+				_, err := pub.Publish(t.Context(), webhook.Event{OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: room})
+				require.NoError(t, err)
+			}
+			require.NoError(t, store.SetPaused(t.Context(), webhook.SetPausedParams{Paused: true, By: "ada\u202e", Now: store.Clock().Now()}))
 
-		doc := decode(t, d.run(t, "status", "--json"))
-		require.EqualValues(t, 3, doc["ready"])
-		require.NotNil(t, doc["oldest_due"])
-		require.Positive(t, doc["oldest_due_age_seconds"])
-		require.Equal(t, true, doc["paused"])
-		require.Equal(t, "ada\u202e", doc["paused_by"])
-		row := doc["backlog"].([]any)[0].(map[string]any)
-		require.NotNil(t, row["oldest_due"])
-		delete(row, "oldest_due")
-		require.Equal(t, map[string]any{
-			"webhook_id": w.ID.String(), "organization_id": "acme", "name": "Archive", "endpoint_host": "archive.example.com", "due": 3.0,
-		}, row)
+			doc := decode(t, d.run(t, "status", "--json"))
+			require.EqualValues(t, 3, doc["ready"])
+			require.NotNil(t, doc["oldest_due"])
+			require.Positive(t, doc["oldest_due_age_seconds"])
+			require.Equal(t, true, doc["paused"])
+			require.Equal(t, "ada\u202e", doc["paused_by"])
+			row := doc["backlog"].([]any)[0].(map[string]any)
+			require.NotNil(t, row["oldest_due"])
+			delete(row, "oldest_due")
+			require.Equal(t, map[string]any{
+				"webhook_id": w.ID.String(), "organization_id": "acme", "name": "Archive", "endpoint_host": "archive.example.com", "due": 3.0, "more": false,
+			}, row)
 
-		got := d.run(t, "status")
-		require.Zero(t, got.code, got.errors)
-		require.Regexp(t, `(?m)^paused since \S+ by ada\\u202e\n`, got.out)
-		require.Regexp(t, `(?m)^ready +3  the oldest due \d+s ago\n`, got.out)
-		require.Regexp(t, `(?m)^3 +\d+s ago  `+w.ID.String()+`  acme +archive.example.com  Archive\n`, got.out)
-		require.NotContains(t, got.out, "hunter2")
-		require.Empty(t, decode(t, d.run(t, "status", "--json", "--top", "0"))["backlog"])
+			got := d.run(t, "status")
+			require.Zero(t, got.code, got.errors)
+			require.Regexp(t, `(?m)^paused since \S+ by ada\\u202e\n`, got.out)
+			require.Regexp(t, `(?m)^ready +3  the oldest due \d+s ago\n`, got.out)
+			require.Regexp(t, `(?m)^3 +\d+s ago  `+w.ID.String()+`  acme +archive.example.com  Archive\n`, got.out)
+			require.NotContains(t, got.out, "hunter2")
+			require.Empty(t, decode(t, d.run(t, "status", "--json", "--top", "0"))["backlog"])
 
-		require.Zero(t, d.run(t, "status", "--max-age", "1h").code)
-		for _, args := range [][]string{{"--max-age", "1ms"}, {"--max-age", "1ms", "--watch", "1h"}} {
-			got = d.run(t, append([]string{"status"}, args...)...)
-			require.Equal(t, 1, got.code)
-			require.Contains(t, got.out, "ready")
-			require.Contains(t, got.errors, "posthorn status: the oldest delivery has been due for ")
-		}
-	})
+			require.Zero(t, d.run(t, "status", "--max-age", "1h").code)
+			for _, args := range [][]string{{"--max-age", "1ms"}, {"--max-age", "1ms", "--watch", "1h"}} {
+				got = d.run(t, append([]string{"status"}, args...)...)
+				require.Equal(t, 1, got.code)
+				require.Contains(t, got.out, "ready")
+				require.Contains(t, got.errors, "posthorn status: the oldest delivery has been due for ")
+			}
+		})
+	}
 }
 
 func TestStatusWatches(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -235,7 +236,7 @@ func (r *report) describe(body []byte, h http.Header) {
 	}
 	r.Attempt, _ = strconv.Atoi(h.Get(headerAttempt)) // not signed, but harmless
 	var e envelope
-	if json.Valid(body) {
+	if json.Valid(body) && utf8.Valid(body) {
 		r.Payload = body
 		if err := json.Unmarshal(body, &e); err == nil && e.Subject != (subject{}) {
 			r.Subject = &e.Subject

@@ -202,9 +202,9 @@ func (rcv *receiver) judge(body []byte, h http.Header, readErr error) (status in
 	now := time.Now().UTC()
 	rep := report{ReceivedAt: &now, Schemes: []finding{}}
 	why := ""
-	var tooLarge *http.MaxBytesError
+	_, tooLarge := errors.AsType[*http.MaxBytesError](readErr)
 	switch {
-	case errors.As(readErr, &tooLarge):
+	case tooLarge:
 		status, why = http.StatusRequestEntityTooLarge, "the body has more than 1 MiB"
 	case readErr != nil:
 		status, why = http.StatusBadRequest, "the body could not be read"

@@ -301,7 +301,7 @@ func deliver(ctx context.Context, d delivery, doer webhook.HTTPDoer) (webhook.At
 // machine only.
 func register(ctx context.Context, store *memstore.Store, mgr *webhook.Manager, actor webhook.Actor, d delivery) (uuid.UUID, error) {
 	endpoint, plain := d.endpoint, false
-	if rest, found := cutPrefixFold(endpoint, "http://"); found {
+	if rest, found := cutHTTP(endpoint); found {
 		endpoint, plain = "https://"+rest, true
 	}
 	w, _, err := mgr.Create(ctx, actor, webhook.WebhookInput{
@@ -340,11 +340,13 @@ func register(ctx context.Context, store *memstore.Store, mgr *webhook.Manager, 
 	return w.ID, nil
 }
 
-func cutPrefixFold(s, prefix string) (string, bool) {
-	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
-		return s, false
+// cutHTTP cuts off http://, which may be in upper case.
+func cutHTTP(endpoint string) (rest string, found bool) {
+	const prefix = "http://"
+	if len(endpoint) < len(prefix) || !strings.EqualFold(endpoint[:len(prefix)], prefix) {
+		return endpoint, false
 	}
-	return s[len(prefix):], true
+	return endpoint[len(prefix):], true
 }
 
 // bySchemeDoer sends over HTTPS by the library's client, and over HTTP to this
@@ -459,11 +461,13 @@ func (p Program) printSent(a webhook.Attempt, e webhook.Event, flags sendFlags, 
 		seconds := a.RetryAfter.Seconds()
 		s.RetryAfterSeconds = &seconds
 	}
-	print := p.printSentText
+	var err error
 	if flags.json {
-		print = func(s sent, _ webhook.Attempt) error { return writeJSON(p.Stdout, s) }
+		err = writeJSON(p.Stdout, s)
+	} else {
+		err = p.printSentText(s, a)
 	}
-	if err := print(s, a); err != nil {
+	if err != nil {
 		return failed("%w", err)
 	}
 	switch {

@@ -88,13 +88,12 @@ func (p Program) runStatus(ctx context.Context, src source, flags statusFlags) e
 		return err
 	}
 	for {
-		if err := p.look(ctx, src, store, flags); err != nil {
-			if flags.watch > 0 && ctx.Err() != nil { // Ctrl-C during a look
-				return nil
-			}
+		err := p.look(ctx, src, store, flags)
+		watched := flags.watch > 0 && ctx.Err() != nil // until Ctrl-C, during a look perhaps
+		if err != nil && !watched {
 			return err
 		}
-		if flags.watch == 0 {
+		if flags.watch == 0 || watched {
 			return nil
 		}
 		timer := time.NewTimer(flags.watch)
@@ -183,6 +182,7 @@ type backlog struct {
 	Name           string  `json:"name"`
 	EndpointHost   string  `json:"endpoint_host"`
 	Due            int     `json:"due"`
+	More           bool    `json:"more"` // not counted to the end
 	OldestDue      *string `json:"oldest_due"`
 }
 
@@ -212,7 +212,7 @@ func statusOf(o webhook.Overview, now time.Time) queueStatus {
 	}
 	for _, b := range o.Backlog {
 		s.Backlog = append(s.Backlog, backlog{
-			b.WebhookID.String(), b.OrganizationID, b.Name, b.EndpointHost, b.Due, moment(b.OldestDue),
+			b.WebhookID.String(), b.OrganizationID, b.Name, b.EndpointHost, b.Due, b.More, moment(b.OldestDue),
 		})
 	}
 	return s
@@ -236,7 +236,7 @@ func (p Program) printStatus(place string, s queueStatus) error {
 	fmt.Fprintf(&b, "%s, at %s\n", oneLine(place), s.At.Format(time.RFC3339))
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	line := func(name string, n int, more string) {
-		fmt.Fprintln(w, strings.TrimSuffix(name+"\t"+counted(n)+"\t"+more, "\t"))
+		_, _ = fmt.Fprintln(w, strings.TrimSuffix(name+"\t"+counted(n, n >= countTo)+"\t"+more, "\t"))
 	}
 	line("ready", s.Ready, since(o.OldestDue, s.At, "the oldest due "))
 	line("waiting", s.Waiting, "")
@@ -252,9 +252,9 @@ func (p Program) printStatus(place string, s queueStatus) error {
 			since(o.LastPurge, s.At, ""), d.Deliveries, d.Attempts, d.Payloads, d.Events)
 	}
 	if len(s.Backlog) > 0 {
-		fmt.Fprintln(w, "\nDUE\tOLDEST\tWEBHOOK\tORGANIZATION\tHOST\tNAME")
+		_, _ = fmt.Fprintln(w, "\nDUE\tOLDEST\tWEBHOOK\tORGANIZATION\tHOST\tNAME")
 		for i, l := range s.Backlog {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", counted(l.Due), since(o.Backlog[i].OldestDue, s.At, ""),
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", counted(l.Due, l.More), since(o.Backlog[i].OldestDue, s.At, ""),
 				l.WebhookID, oneLine(l.OrganizationID), oneLine(l.EndpointHost), oneLine(l.Name))
 		}
 		_ = w.Flush()
@@ -263,8 +263,8 @@ func (p Program) printStatus(place string, s queueStatus) error {
 }
 
 // counted is a number, or that there are so many or more.
-func counted(n int) string {
-	if n >= countTo {
+func counted(n int, more bool) string {
+	if more {
 		return strconv.Itoa(n) + "+"
 	}
 	return strconv.Itoa(n)

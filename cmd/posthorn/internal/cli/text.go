@@ -102,11 +102,11 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 // short is a duration in whole seconds for people: 5m and not 5m0s.
 func short(d time.Duration) string {
 	s := d.Truncate(time.Second).String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
+	if rest, ok := strings.CutSuffix(s, "m0s"); ok {
+		s = rest + "m"
 	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
+	if rest, ok := strings.CutSuffix(s, "h0m"); ok {
+		s = rest + "h"
 	}
 	return s
 }

@@ -76,7 +76,7 @@ func Breaking(old, now json.RawMessage) ([]Change, error) {
 	}
 	if was == nil {
 		c.compare("", before, after)
-		return c.changes, nil
+		return once(c.changes), nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(was)) {
 		c.event = webhook.EventType(name)
@@ -86,7 +86,19 @@ func Breaking(old, now json.RawMessage) ([]Change, error) {
 			c.breaks("", "is no longer in the catalog")
 		}
 	}
-	return c.changes, nil
+	return once(c.changes), nil
+}
+
+// once leaves out what was found again on another way.
+func once(changes []Change) (list []Change) {
+	seen := map[Change]bool{}
+	for _, c := range changes {
+		if !seen[c] {
+			list = append(list, c)
+		}
+		seen[c] = true
+	}
+	return list
 }
 
 // decode reads a schema, and keeps its numbers as they are written.
@@ -189,9 +201,7 @@ var understood = func() map[string]bool {
 // compare looks for what the new schema allows at a path and the old one does not.
 func (c *comparison) compare(path string, old, now any) {
 	if *c.steps++; *c.steps > maxSteps {
-		if *c.steps == maxSteps+1 {
-			c.unsure(path, "has too many alternatives to compare")
-		}
+		c.unsure(path, "has too many alternatives to compare")
 		return
 	}
 	if c.same(old, now) {

@@ -132,6 +132,23 @@ func TestBreaking(t *testing.T) {
 	}
 }
 
+// Alternatives within alternatives are too many to try, which is told and not passed.
+func TestBreakingHasABound(t *testing.T) {
+	t.Parallel()
+	nested := func(leaf string) json.RawMessage {
+		for range 12 {
+			leaf = `{"anyOf":[{"items":` + leaf + `},{"items":` + leaf + `,"maxItems":9}]}`
+			if len(leaf) > 50_000 {
+				break
+			}
+		}
+		return json.RawMessage(leaf)
+	}
+	changes, err := webhookschema.Breaking(nested(`{"type":"string"}`), nested(`{"type":"integer"}`))
+	require.NoError(t, err)
+	require.NotEmpty(t, changes)
+}
+
 func TestBreakingRefuses(t *testing.T) {
 	t.Parallel()
 	catalog, err := webhookschema.Catalog(newCatalog(t))

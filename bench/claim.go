@@ -79,7 +79,7 @@ func (b *bench) runClaims(ctx context.Context, future, backlog int) (run claimRu
 	if err := register(ctx, db.store, targets); err != nil {
 		return run, "", err
 	}
-	if err := postpone(ctx, db.store, targets, future); err != nil {
+	if err := b.seed(ctx, db, targets, seed{n: future, shared: true, wait: tomorrow}); err != nil {
 		return run, "", err
 	}
 	if db.vacuum != nil { // as a server that is not a test's does by itself
@@ -88,16 +88,16 @@ func (b *bench) runClaims(ctx context.Context, future, backlog int) (run claimRu
 		}
 	}
 	// What the server plans now, it may keep while the queue grows.
-	if err := insertEvents(ctx, db.store, targets[:1], 1); err != nil {
+	if err := fill(ctx, db.store, targets[:1], 1); err != nil {
 		return run, "", err
 	}
 	if _, err := takeSome(ctx, db.store); err != nil {
 		return run, "", err
 	}
-	if err := insertEvents(ctx, db.store, targets[:1], backlog); err != nil {
+	if err := b.seed(ctx, db, targets[:1], seed{n: backlog}); err != nil {
 		return run, "", err
 	}
-	if err := insertEvents(ctx, db.store, targets, b.sizes.claimed); err != nil {
+	if err := fill(ctx, db.store, targets, b.sizes.claimed); err != nil {
 		return run, "", err
 	}
 	served := map[uuid.UUID]bool{targets[0].webhook.ID: true}
@@ -134,47 +134,4 @@ func takeSome(ctx context.Context, store webhook.Store) (webhook.ClaimResult, er
 	return store.Claim(ctx, webhook.ClaimParams{
 		Now: time.Now().UTC(), LeaseFor: time.Hour, Limit: claimLimit, PerWebhook: perWebhook, UnlistedLimit: claimLimit,
 	})
-}
-
-// insertEvents publishes n events to the targets in turn.
-func insertEvents(ctx context.Context, store webhook.Store, targets []target, n int) error {
-	var ids webhook.IDSource
-	for done := 0; done < n; {
-		now := time.Now().UTC()
-		p := webhook.InsertParams{Now: now}
-		for ; done < n && len(p.Events) < 1000; done++ {
-			p.Events = append(p.Events, record(&targets[done%len(targets)], ids.New(now), now))
-		}
-		if _, err := store.InsertEvents(ctx, p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// postpone leaves n deliveries that are due tomorrow.
-func postpone(ctx context.Context, store webhook.Store, targets []target, n int) error {
-	for done := 0; done < n; {
-		batch := min(n-done, 5000)
-		if err := insertEvents(ctx, store, targets, batch); err != nil {
-			return err
-		}
-		now := time.Now().UTC()
-		got, err := store.Claim(ctx, webhook.ClaimParams{Now: now, LeaseFor: time.Hour, Limit: batch, PerWebhook: batch, UnlistedLimit: batch})
-		if err != nil {
-			return err
-		}
-		release := webhook.ReleaseParams{Now: now}
-		for _, c := range got.Claims {
-			release.Claims = append(release.Claims, webhook.ReleasedClaim{DeliveryID: c.DeliveryID, Token: c.Token, NotBefore: now.Add(24 * time.Hour)})
-		}
-		if len(release.Claims) != batch {
-			return fmt.Errorf("%w: %d of %d deliveries could be claimed", errMissing, len(release.Claims), batch)
-		}
-		if _, err := store.Release(ctx, release); err != nil {
-			return err
-		}
-		done += batch
-	}
-	return nil
 }

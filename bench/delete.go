@@ -39,7 +39,7 @@ func (b *bench) deletion(ctx context.Context) (r *report, err error) {
 	if err := register(ctx, db.store, targets); err != nil {
 		return nil, err
 	}
-	if err := postpone(ctx, db.store, targets[:1], b.sizes.pending); err != nil {
+	if err := b.seed(ctx, db, targets[:1], seed{n: b.sizes.pending, wait: tomorrow}); err != nil {
 		return nil, err
 	}
 	manager, err := webhook.NewManager(db.store, webhook.ManagerConfig{AllowedPrefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})

@@ -24,6 +24,11 @@ func (r drainRun) perSecond() float64 { return float64(r.deliveries) / r.elapsed
 // perDelivery returns CPU time in microseconds.
 func (r drainRun) perDelivery(d time.Duration) float64 { return micros(d, r.deliveries) }
 
+// sendingOf is what a delivery costs to send, of what it costs the peer.
+func (r drainRun) sendingOf(peer drainRun) float64 {
+	return r.perDelivery(r.cpu.sending()) / peer.perDelivery(peer.cpu.sending())
+}
+
 // drainRound is one run of each.
 type drainRound struct {
 	limit limitRun
@@ -42,9 +47,12 @@ func (b *bench) drain(ctx context.Context) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
+	river := func(d *riverDatabase, s riverSettings, n int) (flowRun, error) {
+		return b.workOff(ctx, d, targets, s, n, 0)
+	}
 	var settings riverSettings
 	if b.peer == peerRiver {
-		if settings, err = b.sweepRiver(ctx, targets); err != nil {
+		if settings, err = b.sweepRiver(ctx, river, b.sizes.peerSweep); err != nil {
 			return nil, err
 		}
 	}
@@ -58,9 +66,11 @@ func (b *bench) drain(ctx context.Context) (*report, error) {
 			return nil, fmt.Errorf("drain: %w", err)
 		}
 		if b.peer == peerRiver {
-			if r.peer, err = b.runRiver(ctx, targets, settings); err != nil {
+			peer, err := b.runRiver(ctx, settings, river, b.sizes.deliveries)
+			if err != nil {
 				return nil, fmt.Errorf("river: %w", err)
 			}
+			r.peer = peer.drainRun
 		}
 		b.log.Info("round", "number", i+1, "of", b.sizes.rounds, "limit_per_second", number(r.limit.perSecond()),
 			"drain_per_second", number(r.ours.perSecond()), "peer_per_second", number(r.peer.perSecond()))
@@ -100,16 +110,11 @@ func (b *bench) reportDrain(rounds []drainRound, settings riverSettings) *report
 	r.note("river: best of the sweep is %s", settings)
 	r.ratio("drain_of_river", medianOf(rounds, func(r drainRound) float64 { return r.ours.perSecond() / r.peer.perSecond() }))
 	if !rounds[0].ours.cpuUnknown {
-		r.ratio("drain_cpu_of_river", medianOf(rounds, func(r drainRound) float64 {
-			return r.ours.perDelivery(r.ours.cpu.sending()) / r.peer.perDelivery(r.peer.cpu.sending())
-		}))
+		r.ratio("drain_cpu_of_river", medianOf(rounds, func(r drainRound) float64 { return r.ours.sendingOf(r.peer) }))
 	}
 	r.ratio("drain_river_of_limit", medianOf(rounds, func(r drainRound) float64 { return r.peer.perSecond() / r.limit.perSecond() }))
 	return r
 }
-
-// insertBatch is how many events are stored by one call.
-const insertBatch = 1000
 
 // runDrain fills a new store and measures from the start of the dispatcher to
 // its last record, if asked for under a snapshot that somebody else holds.
@@ -135,6 +140,16 @@ func (b *bench) runDrain(ctx context.Context, targets []target, snapshot bool) (
 		}
 		defer func() { err = errors.Join(err, release()) }()
 	}
+	return b.deliver(ctx, db, targets, n, nil, nil)
+}
+
+// deliver measures how long a dispatcher takes, from its start to its last record,
+// to deliver n deliveries: those that are in the store, or those that are published
+// once it runs. The requests go through the given doer, or by default to the
+// receiver.
+func (b *bench) deliver(
+	ctx context.Context, db *database, targets []target, n int, doer webhook.HTTPDoer, publish func(*webhook.Dispatcher) error,
+) (run drainRun, err error) {
 	if _, err := b.receiver.ask(question{Reset: true}); err != nil {
 		return run, err
 	}
@@ -145,22 +160,29 @@ func (b *bench) runDrain(ctx context.Context, targets []target, snapshot bool) (
 	}
 	done := newProgress(n)
 	began := time.Now()
-	s, err := b.startSender(ctx, db.store, done, webhook.Retention{})
+	s, err := b.startSender(ctx, db.store, senderConfig{tracer: done, doer: doer})
 	if err != nil {
 		return run, err
 	}
-	err = done.wait(ctx)
+	if publish != nil {
+		err = publish(s.dispatcher)
+	}
+	if err == nil {
+		err = done.wait(ctx)
+	}
 	after, cpuErr := b.cpu(db.cpu)
 	if err := errors.Join(err, cpuErr, s.stop()); err != nil {
 		return run, err
 	}
 	b.log.Info("calls to the store", "claims", done.claims.String(), "records", done.records.String(), "settles", done.settles.String())
-	a, err := b.receiver.ask(question{})
-	if err != nil {
-		return run, err
-	}
-	if a.Received != int64(n) {
-		return run, fmt.Errorf("%w: of %d, the receiver got %d requests", errMissing, n, a.Received)
+	if doer == nil {
+		got, err := b.receiver.received()
+		if err != nil {
+			return run, err
+		}
+		if got != int64(n) {
+			return run, fmt.Errorf("%w: of %d, the receiver got %d requests", errMissing, n, got)
+		}
 	}
 	inside := b.store == storeMem || b.store == storeSQLite
 	run = drainRun{
@@ -170,44 +192,34 @@ func (b *bench) runDrain(ctx context.Context, targets []target, snapshot bool) (
 	return run, checkStore(ctx, db.store, targets, n)
 }
 
-// fill stores n events for the targets in turn.
-func fill(ctx context.Context, store webhook.EventWriter, targets []target, n int) error {
-	var ids webhook.IDSource
-	for first := 0; first < n; first += insertBatch {
-		p := webhook.InsertParams{Now: time.Now()}
-		for i := first; i < min(first+insertBatch, n); i++ {
-			p.Events = append(p.Events, record(&targets[i%len(targets)], ids.New(p.Now), p.Now))
-		}
-		r, err := store.InsertEvents(ctx, p)
-		if err != nil {
-			return fmt.Errorf("insert events: %w", err)
-		}
-		for _, e := range r.Events {
-			if e.Err != nil || e.Deliveries != 1 {
-				return fmt.Errorf("insert events: one made %d deliveries: %w", e.Deliveries, e.Err)
-			}
-		}
-	}
-	return nil
-}
-
-// checkStore compares what the store says with what should be in it: n attempts
-// that succeeded, and no delivery that waits.
-func checkStore(ctx context.Context, store webhook.DeliveryLog, targets []target, n int) error {
-	var sum webhook.Counter
+// countAttempts adds up the counters of the targets.
+func countAttempts(ctx context.Context, store webhook.DeliveryLog, targets []target) (sum webhook.Counter, err error) {
 	for i := range targets {
 		w := &targets[i].webhook
-		scope := webhook.Scope{OrganizationID: w.OrganizationID}
-		hours, err := store.Counters(ctx, scope, webhook.CounterQuery{WebhookID: w.ID})
+		hours, err := store.Counters(ctx, webhook.Scope{OrganizationID: w.OrganizationID}, webhook.CounterQuery{WebhookID: w.ID})
 		if err != nil {
-			return fmt.Errorf("counters: %w", err)
+			return sum, fmt.Errorf("counters: %w", err)
 		}
 		for _, c := range hours {
 			sum.Succeeded += c.Succeeded
 			sum.Failed += c.Failed
 			sum.Interrupted += c.Interrupted
 		}
-		waiting, err := store.Deliveries(ctx, scope, webhook.DeliveryQuery{WebhookID: w.ID, State: webhook.DeliveryPending, Limit: 1})
+	}
+	return sum, nil
+}
+
+// checkStore compares what the store says with what should be in it: n attempts
+// that succeeded, and no delivery that waits.
+func checkStore(ctx context.Context, store webhook.DeliveryLog, targets []target, n int) error {
+	sum, err := countAttempts(ctx, store, targets)
+	if err != nil {
+		return err
+	}
+	for i := range targets {
+		w := &targets[i].webhook
+		waiting, err := store.Deliveries(ctx, webhook.Scope{OrganizationID: w.OrganizationID},
+			webhook.DeliveryQuery{WebhookID: w.ID, State: webhook.DeliveryPending, Limit: 1})
 		if err != nil {
 			return fmt.Errorf("deliveries: %w", err)
 		}
@@ -218,6 +230,31 @@ func checkStore(ctx context.Context, store webhook.DeliveryLog, targets []target
 	if sum.Succeeded != n || sum.Failed+sum.Interrupted > 0 {
 		return fmt.Errorf("%w: of %d attempts, the store counts %d that succeeded, %d that failed, %d that were interrupted",
 			errMissing, n, sum.Succeeded, sum.Failed, sum.Interrupted)
+	}
+	return nil
+}
+
+// checkSoFar does the same when a sender was stopped in the middle of n deliveries:
+// each is finished or in the queue, and the receiver got what succeeded and, of
+// what was interrupted, some.
+func (b *bench) checkSoFar(ctx context.Context, db *database, targets []target, n int) error {
+	sum, err := countAttempts(ctx, db.store, targets)
+	if err != nil {
+		return err
+	}
+	received, err := b.receiver.received()
+	if err != nil {
+		return err
+	}
+	left := n - sum.Succeeded
+	if db.queued != nil {
+		if left, err = db.queued(ctx); err != nil {
+			return err
+		}
+	}
+	if sum.Succeeded+left != n || int(received) < sum.Succeeded || int(received) > sum.Succeeded+sum.Interrupted {
+		return fmt.Errorf("%w: of %d, %d are in the queue; the store counts %d attempts that succeeded and %d that were interrupted, the receiver %d requests",
+			errMissing, n, left, sum.Succeeded, sum.Interrupted, received)
 	}
 	return nil
 }

@@ -1,40 +1,22 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/posthorn/webhook"
 )
 
-// steadyRun is how long events for healthy webhooks were under way while others
-// hung.
-type steadyRun struct {
-	hanging   int
-	published int             // for healthy ones
-	missing   int             // of them, not received until the end
-	stuck     int64           // requests that hung
-	latencies []time.Duration // sorted; missing ones count as the time waited for them
-	publish   []time.Duration // sorted: how long Publish took
-}
-
-// p returns a percentile in milliseconds.
-func (r steadyRun) p(share float64) float64 { return millis(percentile(r.latencies, share)) }
-
-func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
 // isolate is the scenario: what endpoints that hang do to the others.
 func (b *bench) isolate(ctx context.Context) (*report, error) {
 	var about string
 	var bursts []float64
-	for range b.sizes.rounds {
+	for range b.sizes.isolateRounds {
 		seconds, err := b.runBurst(ctx, &about)
 		if err != nil {
 			return nil, fmt.Errorf("one-shot: %w", err)
@@ -119,7 +101,7 @@ func (b *bench) newStage(ctx context.Context, hanging int) (_ *stage, err error)
 		return nil, err
 	}
 	runtime.GC()
-	if s.sender, err = b.startSender(ctx, s.db.store, nil, webhook.Retention{}); err != nil {
+	if s.sender, err = b.startSender(ctx, s.db.store, senderConfig{}); err != nil {
 		return nil, err
 	}
 	s.publisher, err = webhook.NewPublisher(s.db.store, webhook.PublisherConfig{Dispatcher: s.sender.dispatcher})
@@ -198,65 +180,7 @@ func (b *bench) runSteady(ctx context.Context, hanging int) (run steadyRun, err 
 	if err := errors.Join(ctx.Err(), healthyPart.err, hangingPart.err); err != nil {
 		return run, err
 	}
-	run.hanging, run.published = hanging, int(healthyPart.published.Load())
-	if err := b.receiver.await(ctx, int64(run.published), b.sizes.stragglers); err != nil {
-		return run, err
-	}
-	waited := time.Since(began)
-	a, err := b.receiver.ask(question{Samples: true})
-	if err != nil {
-		return run, err
-	}
-	run.stuck, run.missing = a.Hanging, max(0, run.published-len(a.Latencies))
-	for _, ns := range a.Latencies {
-		run.latencies = append(run.latencies, time.Duration(ns))
-	}
-	for range run.missing {
-		run.latencies = append(run.latencies, waited)
-	}
-	slices.Sort(run.latencies)
-	run.publish = healthyPart.durations
-	slices.Sort(run.publish)
-	return run, nil
-}
-
-// publishing is an open loop: the next event does not wait for the one before.
-type publishing struct {
-	published atomic.Int64
-
-	mu        sync.Mutex
-	durations []time.Duration
-	err       error // the first
-}
-
-// run publishes events for the targets in turn, at so many a second. Each tells
-// the time at which it should have been published, so that a sender that falls
-// behind cannot hide it.
-func (p *publishing) run(ctx context.Context, publisher *webhook.Publisher, targets []target, began time.Time, rate float64, lasting time.Duration) {
-	var calls sync.WaitGroup
-	defer calls.Wait()
-	for i := 0; ; i++ {
-		offset := time.Duration(float64(i) / rate * float64(time.Second))
-		if offset >= lasting || pause(ctx, time.Until(began.Add(offset))) != nil {
-			return
-		}
-		calls.Go(func() { p.publish(ctx, publisher, &targets[i%len(targets)], began.Add(offset)) })
-	}
-}
-
-func (p *publishing) publish(ctx context.Context, publisher *webhook.Publisher, t *target, due time.Time) {
-	called := time.Now()
-	published, err := publisher.Publish(ctx, timedEvent(t, due))
-	took := time.Since(called)
-	if err == nil && published.Deliveries != 1 {
-		err = fmt.Errorf("an event made %d deliveries", published.Deliveries)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err != nil {
-		p.err = cmp.Or(p.err, err)
-		return
-	}
-	p.durations = append(p.durations, took)
-	p.published.Add(1)
+	run, err = b.arrived(ctx, &healthyPart, began, 0)
+	run.hanging = hanging
+	return run, err
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -97,18 +95,13 @@ func (b *bench) logPages(ctx context.Context) (r *report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if db.fill == nil {
-		return nil, fmt.Errorf("-scenario log needs -store postgres or sqlite")
-	}
 	if err := register(ctx, db.store, targets); err != nil {
 		return nil, err
 	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	began := time.Now()
-	for _, table := range logTables(targets, now, n) {
-		if err := db.fill(ctx, table); err != nil {
-			return nil, fmt.Errorf("fill %s: %w", table.name, err)
-		}
+	if err := fillLog(ctx, db, targets, now, n); err != nil {
+		return nil, err
 	}
 	if db.vacuum != nil {
 		if err := db.vacuum(ctx); err != nil {
@@ -248,24 +241,20 @@ func (b *bench) timePage(ctx context.Context, s webhook.Store, q logQuery, w *ta
 	return next, items, took, nil
 }
 
-// table is what one of sqlstore's tables is filled with.
-type table struct {
-	name    string
-	columns []string
-	rows    iter.Seq[[]any]
+// fillLog leaves finished deliveries of one attempt each.
+func fillLog(ctx context.Context, db *database, targets []target, now time.Time, n int) error {
+	for _, table := range logTables(targets, now, n) {
+		if err := db.fill(ctx, table); err != nil {
+			return fmt.Errorf("fill %s: %w", table.name, err)
+		}
+	}
+	return nil
 }
 
 // logTables are finished deliveries of one attempt each.
 func logTables(targets []target, now time.Time, n int) []table {
 	start := now.Add(-logDays * 24 * time.Hour)
 	step := now.Sub(start) / time.Duration(n)
-	id := func(kind byte, i int, at time.Time) uuid.UUID {
-		var id uuid.UUID
-		binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16|0x7000)
-		id[8] = 0x80 | kind
-		binary.BigEndian.PutUint32(id[12:], uint32(i))
-		return id
-	}
 	at := func(i int) time.Time { return start.Add(time.Duration(i) * step) }
 	event := func(i int) (uuid.UUID, webhook.EventType) {
 		e := i / logFanOut
@@ -273,7 +262,7 @@ func logTables(targets []target, now time.Time, n int) []table {
 		if e%logRare == 0 {
 			t = rareType
 		}
-		return id(1, e, at(e*logFanOut)), t
+		return seedID(seedEvent, e, at(e*logFanOut)), t
 	}
 	whose := func(i int) *target { // at random, and the same each time
 		r := rand.New(rand.NewPCG(uint64(i), 7))
@@ -304,7 +293,7 @@ func logTables(targets []target, now time.Time, n int) []table {
 					if rare(i) {
 						state = 2
 					}
-					if !yield([]any{id(2, i, at(i)), e, w.webhook.ID, w.webhook.OrganizationID, string(kind), state, int16(1), t, t + 1000}) {
+					if !yield([]any{seedID(seedDelivery, i, at(i)), e, w.webhook.ID, w.webhook.OrganizationID, string(kind), state, int16(1), t, t + 1000}) {
 						return
 					}
 				}
@@ -324,7 +313,7 @@ func logTables(targets []target, now time.Time, n int) []table {
 						outcome, status = 1, rareStatus
 					}
 					if !yield([]any{
-						id(2, i, at(i)), int16(1), e, w.webhook.ID, w.webhook.OrganizationID, string(kind), at(i).UnixMicro(), int64(time.Millisecond),
+						seedID(seedDelivery, i, at(i)), int16(1), e, w.webhook.ID, w.webhook.OrganizationID, string(kind), at(i).UnixMicro(), int64(time.Millisecond),
 						outcome, status, w.webhook.EndpointURL, []byte("ok")[:logSentBytes], int16(0),
 					}) {
 						return

@@ -2,12 +2,13 @@
 // queue. From the root of the repository:
 //
 //	go run ./bench -scenario limit
-//	go run ./bench -scenario drain -store postgres -peer river
-//	go run ./bench -scenario isolate -store postgres -quick
-//	go run ./bench -scenario claim -store postgres -quick
+//	go run ./bench -scenario drain -store mariadb
+//	go run ./bench -scenario isolate -quick
+//	go run ./bench -all -store postgres
 //
-// It prints a table, and then a line "ratio NAME VALUE" for each figure. The
-// README in its folder says what they mean.
+// It prints a table, and then a line "ratio NAME VALUE" for each figure. With -all
+// it runs what bench/results.jsonl does not have yet of this state of the code, and
+// writes docs/benchmarks.md. The README in its folder says what the figures mean.
 package main
 
 import (
@@ -25,11 +26,10 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == receiverArg {
-		if err := serveReceiver(context.Background(), os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, "bench: the receiver failed:", err)
-			os.Exit(1)
-		}
+	if played, err := playRole(context.Background(), os.Args[1:], os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	} else if played {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -46,6 +46,7 @@ func main() {
 
 // options are what the command line says.
 type options struct {
+	all           bool
 	scenario      string
 	store         string
 	dsn           string
@@ -63,10 +64,13 @@ const (
 	storePostgres = "postgres"
 	storeMariaDB  = "mariadb"
 	storeSQLite   = "sqlite"
+	storeNone     = "none" // in results only, of what stores nothing
 
 	peerNone  = "none"
 	peerRiver = "river"
 )
+
+const defaultOrganizations = 10
 
 // bench is one run of the command.
 type bench struct {
@@ -85,21 +89,22 @@ func newBench(o options, s sizes, errOut io.Writer) *bench {
 	}
 }
 
-// run parses the command line, runs a scenario and prints what came out.
+// run parses the command line, runs what it asks for, and prints what came out.
 func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(errOut)
-	flags.StringVar(&o.scenario, "scenario", "", "limit, drain, isolate, claim, log, delete, snapshot or soak")
-	flags.StringVar(&o.store, "store", "", "postgres, mariadb, sqlite or mem (default mem for limit, drain and isolate, else postgres)")
+	flags.BoolVar(&o.all, "all", false, "run everything that is not in "+resultsPath+", and write "+pagePath+"; with -scenario or -store, of those only")
+	flags.StringVar(&o.scenario, "scenario", "", "one of these:"+listScenarios())
+	flags.StringVar(&o.store, "store", "", "postgres, mariadb, sqlite or mem (default postgres, where the scenario knows it)")
 	flags.StringVar(&o.dsn, "dsn", "", "the server, as an administrator; for sqlite a folder (defaults: see README)")
-	flags.StringVar(&o.peer, "peer", peerNone, "river or none; river needs -store postgres")
-	flags.IntVar(&o.organizations, "organizations", 10, "organizations that the webhooks are dealt out to")
-	flags.BoolVar(&o.quick, "quick", false, "smaller, in under two minutes")
-	rounds := flags.Int("rounds", 0, "rounds, of which the medians are printed (default 3; isolate -quick: 1)")
+	flags.StringVar(&o.peer, "peer", "", "river or none (default river for drain and pipe on postgres, else none)")
+	flags.IntVar(&o.organizations, "organizations", defaultOrganizations, "organizations that the webhooks are dealt out to")
+	flags.BoolVar(&o.quick, "quick", false, "smaller, in less than a minute each")
+	rounds := flags.Int("rounds", 0, "rounds, of which the medians are printed (default 3; isolate and storm with -quick: 1)")
 	flags.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the last dispatcher's run")
 	flags.BoolVar(&o.plans, "plans", false, "print the plans of the scenarios claim and log; needs -store postgres and a superuser")
-	flags.IntVar(&o.rate, "rate", 0, "deliveries a second of a soak (default half of a drain's)")
+	flags.IntVar(&o.rate, "rate", 0, "deliveries a second of endurance (default half of a drain's)")
 	deliveries := flags.Int("deliveries", 0, "deliveries of a drain (default 100000, with -quick 20000)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -107,21 +112,18 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	if o.store == "" {
-		o.store = storePostgres // most scenarios are about what a database does
-		if slices.Contains([]string{"limit", "drain", "isolate"}, o.scenario) {
-			o.store = storeMem
-		}
-	}
 	s := fullSizes()
 	if o.quick {
 		s = quickSizes()
 	}
 	if *rounds > 0 {
-		s.rounds, s.isolateRounds = *rounds, *rounds
+		s.rounds, s.isolateRounds, s.stormRounds = *rounds, *rounds, *rounds
 	}
 	if *deliveries > 0 {
 		s.deliveries = *deliveries
+	}
+	if o.all {
+		return runAll(ctx, newBench(o, s, errOut), *rounds > 0 || *deliveries > 0)
 	}
 	r, err := newBench(o, s, errOut).run(ctx)
 	if err != nil {
@@ -130,40 +132,74 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	return r.print(out)
 }
 
+func listScenarios() string {
+	var text strings.Builder
+	for _, s := range scenarios() {
+		fmt.Fprintf(&text, "\n  %-10s %s", s.name, s.about)
+	}
+	return text.String()
+}
+
 // run starts the receiver and runs the scenario.
 func (b *bench) run(ctx context.Context) (r *report, err error) {
-	scenarios := map[string]func(context.Context) (*report, error){
-		"limit": b.limit, "drain": b.drain, "isolate": b.isolate, "claim": b.claim, "log": b.logPages, "delete": b.deletion, "snapshot": b.snapshot, "soak": b.soak,
-	}
-	scenario, ok := scenarios[b.scenario]
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("-scenario is %q; it must be limit, drain, isolate, claim, log, delete, snapshot or soak", b.scenario)
-	case !slices.Contains([]string{storeMem, storePostgres, storeMariaDB, storeSQLite}, b.store):
-		return nil, fmt.Errorf("-store is %q; it must be postgres, mariadb, sqlite or mem", b.store)
-	case !slices.Contains([]string{peerNone, peerRiver}, b.peer):
-		return nil, fmt.Errorf("-peer is %q; it must be river or none", b.peer)
-	case b.peer == peerRiver && (b.store != storePostgres || b.scenario != "drain"):
-		return nil, errors.New("-peer river is there for -scenario drain -store postgres only: both on the same database")
-	case b.organizations < 1:
-		return nil, errors.New("-organizations must be positive")
+	s, err := b.complete()
+	if err != nil {
+		return nil, err
 	}
 	b.receiver, err = startReceiver(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.receiver.close()) }()
-	return scenario(ctx)
+	return s.run(b, ctx)
 }
+
+// complete checks what the command line says, and fills in the defaults.
+func (b *bench) complete() (s scenario, err error) {
+	s, ok := scenarioNamed(b.scenario)
+	if !ok {
+		return s, fmt.Errorf("-scenario is %q; it must be one of these:%s", b.scenario, listScenarios())
+	}
+	if b.store == "" && len(s.stores) > 0 {
+		b.store = s.stores[0]
+	}
+	hasPeer := s.peer && b.store == storePostgres
+	if b.peer == "" {
+		b.peer = peerNone
+		if hasPeer {
+			b.peer = peerRiver
+		}
+	}
+	switch {
+	case b.store != "" && !slices.Contains(allStores(), b.store):
+		return s, fmt.Errorf("-store is %q; it must be postgres, mariadb, sqlite or mem", b.store)
+	case len(s.stores) > 0 && !slices.Contains(s.stores, b.store):
+		return s, fmt.Errorf("-scenario %s is there for -store %s only", s.name, strings.Join(s.stores, ", "))
+	case !slices.Contains([]string{peerNone, peerRiver}, b.peer):
+		return s, fmt.Errorf("-peer is %q; it must be river or none", b.peer)
+	case b.peer == peerRiver && !hasPeer:
+		return s, errors.New("-peer river is there for -scenario drain or pipe and -store postgres only: both on the same database")
+	case b.plans && b.store != storePostgres:
+		return s, errors.New("-plans needs -store postgres")
+	case b.organizations < 1:
+		return s, errors.New("-organizations must be positive")
+	}
+	return s, nil
+}
+
+func allStores() []string { return []string{storePostgres, storeMariaDB, storeSQLite, storeMem} }
 
 // title says what was run.
 func (b *bench) title() string {
 	words := []string{"scenario " + b.scenario}
-	if b.scenario != "limit" {
+	if s, ok := scenarioNamed(b.scenario); ok && len(s.stores) > 0 {
 		words = append(words, "store "+b.store)
 	}
 	if b.peer != peerNone {
 		words = append(words, "peer "+b.peer)
+	}
+	if b.quick {
+		words = append(words, "quick")
 	}
 	return strings.Join(words, ", ")
 }

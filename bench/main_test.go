@@ -1,70 +1,28 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain lets the test binary be the receiver, which the scenarios start by
-// running their own program again.
+// TestMain lets the test binary play the roles in which the scenarios start their
+// own program again.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == receiverArg {
-		if err := serveReceiver(context.Background(), os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+	played, err := playRole(context.Background(), os.Args[1:], os.Stdin, os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if played {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
-}
-
-// tinySizes keep a scenario alive and measure nothing.
-func tinySizes() sizes {
-	return sizes{
-		rounds: 3, concurrencies: []int{2, 4}, sweepFor: 50 * time.Millisecond, limitFor: 50 * time.Millisecond, warmUp: 50 * time.Millisecond,
-		webhooks: 4, deliveries: 300, peerSweep: 100,
-		isolateRounds: 1, healthy: 4, hanging: []int{1, 2}, perSecond: 100, isolateFor: 300 * time.Millisecond,
-		burst: 40, stragglers: 20 * time.Second, loggedSQLite: 2000, logRepeats: 1,
-	}
-}
-
-func TestScenarios(t *testing.T) {
-	t.Parallel()
-	for scenario, figures := range map[string][]string{
-		"limit":   {"limit_per_second", "limit_sender_cpu_us", "limit_receiver_cpu_us"},
-		"drain":   {"limit_per_second", "drain_of_limit"},
-		"isolate": {"isolate_oneshot_seconds", "isolate_baseline_p99_ms", "isolate_p99_of_baseline"},
-		"log":     {"log_page_ms", "log_api_ms", "panel_page_ms"},
-	} {
-		t.Run(scenario, func(t *testing.T) {
-			t.Parallel()
-			store, size := storeMem, tinySizes()
-			if scenario == "log" { // of a table that is filled
-				store, size.webhooks = storeSQLite, 2*logScopes
-			}
-			b := newBench(options{scenario: scenario, store: store, peer: peerNone, organizations: 2}, size, io.Discard)
-			var out bytes.Buffer
-
-			r, err := b.run(t.Context())
-			require.NoError(t, err)
-			require.NoError(t, r.print(&out))
-
-			var names []string
-			for _, m := range regexp.MustCompile(`(?m)^ratio (\S+) [0-9.e+-]+$`).FindAllStringSubmatch(out.String(), -1) {
-				names = append(names, m[1])
-			}
-			require.Equal(t, figures, names, "%s", out.String())
-			require.Regexp(t, `\nratio \S+ \S+\n$`, out.String())
-		})
-	}
 }
 
 func TestCommandLineIsChecked(t *testing.T) {
@@ -75,6 +33,13 @@ func TestCommandLineIsChecked(t *testing.T) {
 		{"-scenario", "drain", "-store", "floppy"},
 		{"-scenario", "drain", "-peer", "lake"},
 		{"-scenario", "drain", "-store", "sqlite", "-peer", "river"},
+		{"-scenario", "batch", "-store", "postgres", "-peer", "river"},
+		{"-scenario", "snapshot", "-store", "mariadb"},
+		{"-scenario", "mem", "-store", "postgres"},
+		{"-scenario", "claim", "-store", "sqlite", "-plans"},
+		{"-all", "-rounds", "1"},
+		{"-all", "-dsn", "somewhere"},
+		{"-all", "-scenario", "wall", "-store", "mem"},
 		{"-scenario", "limit", "-organizations", "0"},
 		{"-scenario", "limit", "more"},
 	} {

@@ -50,16 +50,39 @@ func openMariaDB(ctx context.Context, dsn string) (_ *database, err error) {
 		return nil, err
 	}
 	config.DBName = name
-	db, err := openMySQL(config)
+	db, err := opened.openStore(ctx, storeMariaDB, place{DSN: config.FormatDSN(), Name: name})
 	if err != nil {
 		return nil, err
 	}
-	drop := opened.close
-	opened.close = func() error { return errors.Join(db.Close(), drop()) }
-	db.SetMaxOpenConns(poolSize)
-	db.SetMaxIdleConns(poolSize)
-	opened.store, err = newSQLStore(ctx, db, storeMariaDB)
-	return opened, err
+	opened.sizes = func(ctx context.Context) (s tableSizes, err error) {
+		err = db.QueryRowContext(ctx, `SELECT sum(data_length), sum(index_length), (SELECT count(*) FROM posthorn_queue)
+			FROM information_schema.tables WHERE table_schema = database()`).Scan(&s.tables, &s.indexes, &s.queue)
+		return s, err
+	}
+	opened.deadlocks = func(ctx context.Context) (n int, err error) { // of the whole server
+		err = db.QueryRowContext(ctx, "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Innodb_deadlocks'").Scan(&n)
+		return n, err
+	}
+	opened.fill = func(ctx context.Context, t table) (err error) {
+		filling := config.Clone()
+		filling.InterpolateParams = true // spares a round trip, and the bound on placeholders
+		db, err := openMySQL(filling)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, db.Close()) }()
+		return insertRows(ctx, db, t, 1000)
+	}
+	return opened, nil
+}
+
+// connectMariaDB opens a database of the server.
+func connectMariaDB(p place) (*sql.DB, error) {
+	config, err := mysql.ParseDSN(p.DSN)
+	if err != nil {
+		return nil, err
+	}
+	return openMySQL(config)
 }
 
 func openMySQL(config *mysql.Config) (*sql.DB, error) {

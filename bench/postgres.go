@@ -100,41 +100,44 @@ func (d *postgresDatabase) drop(ctx context.Context) error {
 	})
 }
 
+// connectPostgres opens a database of the server.
+func connectPostgres(p place) (*sql.DB, error) {
+	d := postgresDatabase{dsn: p.DSN, name: p.Name}
+	config, err := d.config()
+	if err != nil {
+		return nil, err
+	}
+	return stdlib.OpenDB(*config), nil
+}
+
 // openPostgres creates a database with a store in it.
 func openPostgres(ctx context.Context, dsn string, plans bool) (_ *database, err error) {
 	d, err := createPostgres(ctx, dsn)
 	if err != nil {
 		return nil, err
 	}
+	out := &database{about: d.about, cpu: d.cpu, fill: d.fill, close: func() error { return d.drop(ctx) }}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, d.drop(ctx))
+			err = errors.Join(fmt.Errorf("postgres: %w", err), out.close())
 		}
 	}()
-	config, err := d.config()
+	db, err := out.openStore(ctx, storePostgres, place{DSN: d.dsn, Name: d.name})
 	if err != nil {
 		return nil, err
 	}
-	db := stdlib.OpenDB(*config)
-	db.SetMaxOpenConns(poolSize)
-	db.SetMaxIdleConns(poolSize)
-	store, err := newSQLStore(ctx, db, storePostgres)
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
+	out.sizes = func(ctx context.Context) (s tableSizes, err error) {
+		err = db.QueryRowContext(ctx, `SELECT sum(pg_table_size(oid)), sum(pg_indexes_size(oid)), (SELECT count(*) FROM posthorn_queue)
+			FROM pg_class WHERE relkind = 'r' AND relname LIKE 'posthorn\_%'`).Scan(&s.tables, &s.indexes, &s.queue)
+		return s, err
 	}
-	out := &database{
-		store: store, about: d.about, cpu: d.cpu,
-		close: func() error { return errors.Join(db.Close(), d.drop(ctx)) },
-		fill:  d.fill,
-		sizes: func(ctx context.Context) (s tableSizes, err error) {
-			err = db.QueryRowContext(ctx, `SELECT sum(pg_table_size(oid)), sum(pg_indexes_size(oid)), (SELECT count(*) FROM posthorn_queue)
-				FROM pg_class WHERE relkind = 'r' AND relname LIKE 'posthorn\_%'`).Scan(&s.tables, &s.indexes, &s.queue)
-			return s, err
-		},
-		vacuum: func(ctx context.Context) error {
-			_, err := db.ExecContext(ctx, "VACUUM")
-			return err
-		},
+	out.deadlocks = func(ctx context.Context) (n int, err error) {
+		err = db.QueryRowContext(ctx, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").Scan(&n)
+		return n, err
+	}
+	out.vacuum = func(ctx context.Context) error {
+		_, err := db.ExecContext(ctx, "VACUUM")
+		return err
 	}
 	out.snapshot = func(ctx context.Context) (func() error, error) {
 		tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})

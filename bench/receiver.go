@@ -27,16 +27,12 @@ import (
 	"time"
 )
 
-// receiverArg makes the program the receiver, in a process of its own. It says
-// on its standard output where it listens, answers there what it is asked on
-// its standard input, and ends when that ends.
-const receiverArg = "receiver"
-
 // The paths of endpoints, to which the webhook's number is added.
 const (
 	promptPath  = "/prompt/"  // answers at once
 	timedPath   = "/timed/"   // likewise, and notes how long the event was under way
 	hangingPath = "/hanging/" // takes the request and never answers
+	stormyPath  = "/stormy/"  // likewise, until the receiver is told to be calm
 )
 
 // sentField precedes, in payloads for timedPath, the time by the wall clock in
@@ -51,8 +47,9 @@ type greeting struct {
 
 // question is a line of its input.
 type question struct {
-	Reset   bool `json:"reset,omitempty"`   // begin to count anew
+	Reset   bool `json:"reset,omitempty"`   // begin to count anew after the answer
 	Samples bool `json:"samples,omitempty"` // the answer is to have the latencies
+	Calm    bool `json:"calm,omitempty"`    // stormy endpoints answer from now on
 }
 
 // answer is the line with which it responds.
@@ -72,6 +69,7 @@ type receiver struct {
 	mu        sync.Mutex
 	lastNS    int64
 	latencies []int64
+	calm      chan struct{} // closed when stormy endpoints are to answer
 }
 
 // serveReceiver is the receiver's process.
@@ -89,7 +87,7 @@ func serveReceiver(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	r := &receiver{}
+	r := &receiver{calm: make(chan struct{})}
 	server := &http.Server{
 		Handler:           r,
 		Protocols:         &protocols,
@@ -104,21 +102,8 @@ func serveReceiver(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := answers.Encode(greeting{Address: listener.Addr().String(), Authority: authority}); err != nil {
 		return err
 	}
-	questions := json.NewDecoder(in)
-	for {
-		var q question
-		if err := questions.Decode(&q); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return err
-		}
-		a, err := r.answer(q)
-		if err != nil {
-			return err
-		}
-		if err := answers.Encode(a); err != nil {
-			return err
-		}
+	if err := answerAll(json.NewDecoder(in), answers, r.answer); err != nil {
+		return err
 	}
 	err = server.Close()
 	if e := <-served; !errors.Is(e, http.ErrServerClosed) {
@@ -134,6 +119,13 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.hanging.Add(1)
 		_, _ = io.Copy(io.Discard, req.Body) // the server sees the sender hang up only once the body is read
 		<-req.Context().Done()
+	case strings.HasPrefix(req.URL.Path, stormyPath):
+		_, _ = io.Copy(io.Discard, req.Body)
+		select {
+		case <-r.untilCalm():
+			r.received.Add(1)
+		case <-req.Context().Done():
+		}
 	case strings.HasPrefix(req.URL.Path, timedPath):
 		body, err := io.ReadAll(req.Body)
 		if err != nil {
@@ -166,24 +158,31 @@ func (r *receiver) sample(sentNS, nowNS int64) {
 	r.latencies = append(r.latencies, nowNS-sentNS)
 }
 
+func (r *receiver) untilCalm() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.calm
+}
+
+// answer says how it is, and then does what is asked.
 func (r *receiver) answer(q question) (answer, error) {
-	if q.Reset {
-		r.received.Store(0)
-		r.hanging.Store(0)
-	}
 	cpu, err := ownCPU()
 	if err != nil {
 		return answer{}, err
 	}
-	a := answer{Received: r.received.Load(), Hanging: r.hanging.Load(), CPU: cpu}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if q.Reset {
-		r.lastNS, r.latencies = 0, nil
-	}
-	a.LastNS = r.lastNS
+	a := answer{Received: r.received.Load(), Hanging: r.hanging.Load(), CPU: cpu, LastNS: r.lastNS}
 	if q.Samples {
 		a.Latencies = append(a.Latencies, r.latencies...)
+	}
+	if q.Reset {
+		r.received.Add(-a.Received)
+		r.hanging.Store(0)
+		r.lastNS, r.latencies, r.calm = 0, nil, make(chan struct{})
+	}
+	if q.Calm {
+		close(r.calm)
 	}
 	return a, nil
 }

@@ -3,63 +3,45 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"sync"
 	"time"
 )
 
 // receiverProcess is the sender's hold on the receiver.
 type receiverProcess struct {
-	roots   *x509.CertPool // what a sender must trust
-	address string
-	cmd     *exec.Cmd
-	in      io.WriteCloser
-
-	mu        sync.Mutex
-	questions *json.Encoder
-	answers   *json.Decoder
+	*child
+	authority []byte         // its certificate, PEM
+	roots     *x509.CertPool // which a sender must trust
+	address   string
 }
 
-// startReceiver runs this program again, as the receiver. It is killed when ctx
-// ends.
+// startReceiver starts the receiver. It is killed when ctx ends.
 func startReceiver(ctx context.Context) (*receiverProcess, error) {
-	program, err := os.Executable()
+	c, err := startChild(ctx, receiverRole)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program, receiverArg)
-	cmd.Stderr = os.Stderr
-	cmd.WaitDelay = time.Second
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the receiver: %w", err)
-	}
-	p := &receiverProcess{
-		cmd: cmd, in: in, roots: x509.NewCertPool(),
-		questions: json.NewEncoder(in), answers: json.NewDecoder(out),
-	}
+	p := &receiverProcess{child: c}
 	var hello greeting
-	err = p.answers.Decode(&hello)
-	if err == nil && !p.roots.AppendCertsFromPEM(hello.Authority) {
-		err = errors.New("no certificate in its greeting")
+	err = c.ask(nil, &hello)
+	if err == nil {
+		p.address, p.authority = hello.Address, hello.Authority
+		p.roots, err = rootsOf(hello.Authority)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the receiver: %w", err), p.close())
 	}
-	p.address = hello.Address
 	return p, nil
+}
+
+// rootsOf is what trusts an authority.
+func rootsOf(authority []byte) (*x509.CertPool, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(authority) {
+		return nil, errors.New("the receiver has no certificate")
+	}
+	return roots, nil
 }
 
 // url returns the endpoint of the webhook with a number.
@@ -68,42 +50,29 @@ func (p *receiverProcess) url(path string, n int) string {
 }
 
 // ask has the receiver answer a question.
-func (p *receiverProcess) ask(q question) (answer, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var a answer
-	if err := p.questions.Encode(q); err != nil {
-		return a, fmt.Errorf("ask the receiver: %w", err)
-	}
-	if err := p.answers.Decode(&a); err != nil {
-		return a, fmt.Errorf("the receiver's answer: %w", err)
-	}
-	return a, nil
+func (p *receiverProcess) ask(q question) (a answer, err error) {
+	err = p.child.ask(q, &a)
+	return a, err
+}
+
+// received returns how many requests it has answered since it was last reset.
+func (p *receiverProcess) received() (int64, error) {
+	a, err := p.ask(question{})
+	return a.Received, err
 }
 
 // await asks until the receiver has answered n requests since it was last
 // reset, for no longer than the patience.
 func (p *receiverProcess) await(ctx context.Context, n int64, patience time.Duration) error {
 	for deadline := time.Now().Add(patience); ; {
-		a, err := p.ask(question{})
-		if err != nil || a.Received >= n || time.Now().After(deadline) {
+		got, err := p.received()
+		if err != nil || got >= n || time.Now().After(deadline) {
 			return err
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}
-}
-
-// close ends the process.
-func (p *receiverProcess) close() error {
-	err := p.in.Close()
-	if errors.Is(err, os.ErrClosed) {
-		err = nil
-	}
-	kill := time.AfterFunc(10*time.Second, func() { _ = p.cmd.Process.Kill() })
-	defer kill.Stop()
-	return errors.Join(err, p.cmd.Wait())
 }
 
 // pause waits, unless ctx ends before.

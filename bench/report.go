@@ -18,8 +18,8 @@ type report struct {
 
 // ratio is a figure with a name.
 type ratio struct {
-	name  string
-	value float64
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
 }
 
 func (r *report) note(format string, args ...any) {
@@ -55,7 +55,7 @@ func (r *report) print(out io.Writer) error {
 	}
 	fmt.Fprintln(&text)
 	for _, x := range r.ratios {
-		fmt.Fprintf(&text, "ratio %s %s\n", x.name, number(x.value))
+		fmt.Fprintf(&text, "ratio %s %s\n", x.Name, number(x.Value))
 	}
 	_, err := io.WriteString(out, text.String())
 	return err

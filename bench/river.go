@@ -27,6 +27,12 @@ type riverArgs struct {
 // Kind names the job.
 func (riverArgs) Kind() string { return "webhook_delivery" }
 
+// newRiverArgs is an event for the targets in turn.
+func newRiverArgs(targets []target, i int) riverArgs {
+	at, id := i%len(targets), uuid.New()
+	return riverArgs{Webhook: at, EventID: id.String(), Payload: string(payload(&targets[at], id))}
+}
+
 // riverWorker makes an attempt of a delivery, and logs it.
 type riverWorker struct {
 	river.WorkerDefaults[riverArgs]
@@ -124,19 +130,20 @@ func (d *riverDatabase) pool(ctx context.Context, conns int) (*pgxpool.Pool, err
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
-// runRiver is runDrain for River.
-func (b *bench) runRiver(ctx context.Context, targets []target, s riverSettings) (run drainRun, err error) {
+// runRiver makes a run in a new database.
+func (b *bench) runRiver(ctx context.Context, s riverSettings, run riverRun, n int) (_ flowRun, err error) {
 	d, err := b.openRiver(ctx)
 	if err != nil {
-		return run, err
+		return flowRun{}, err
 	}
 	defer func() { err = errors.Join(err, d.drop(ctx)) }()
-	return b.workOff(ctx, d, targets, s, b.sizes.deliveries)
+	return run(d, s, n)
 }
 
 // workOff empties the tables, inserts n jobs, and measures from the start of
-// River's client until all are completed.
-func (b *bench) workOff(ctx context.Context, d *riverDatabase, targets []target, s riverSettings, n int) (run drainRun, err error) {
+// River's client until all are completed. With callers, as many of them insert the
+// jobs while it runs, in a transaction each.
+func (b *bench) workOff(ctx context.Context, d *riverDatabase, targets []target, s riverSettings, n, callers int) (run flowRun, err error) {
 	pool, err := d.pool(ctx, s.conns)
 	if err != nil {
 		return run, err
@@ -157,8 +164,10 @@ func (b *bench) workOff(ctx context.Context, d *riverDatabase, targets []target,
 	if err != nil {
 		return run, err
 	}
-	if err := fillRiver(ctx, queue, targets, n); err != nil {
-		return run, err
+	if callers == 0 {
+		if err := fillRiver(ctx, queue, targets, n); err != nil {
+			return run, err
+		}
 	}
 	if _, err := b.receiver.ask(question{Reset: true}); err != nil {
 		return run, err
@@ -172,7 +181,17 @@ func (b *bench) workOff(ctx context.Context, d *riverDatabase, targets []target,
 	if err := queue.Start(ctx); err != nil {
 		return run, err
 	}
-	err = done.wait(ctx)
+	if callers > 0 {
+		run.calls, err = callAll(ctx, callers, n, func(ctx context.Context, i int) error {
+			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+				_, err := queue.InsertTx(ctx, tx, newRiverArgs(targets, i), nil)
+				return err
+			})
+		})
+	}
+	if err == nil {
+		err = done.wait(ctx)
+	}
 	if err == nil {
 		err = awaitCompletion(ctx, pool)
 	}
@@ -193,7 +212,8 @@ func (b *bench) workOff(ctx context.Context, d *riverDatabase, targets []target,
 	if completed != n || logged != n || a.Received != int64(n) {
 		return run, fmt.Errorf("%w: of %d jobs, %d are completed and %d logged; the receiver got %d requests", errMissing, n, completed, logged, a.Received)
 	}
-	return drainRun{deliveries: n, elapsed: elapsed, cpu: after.minus(before), about: d.about, cpuUnknown: d.cpu == nil}, nil
+	run.drainRun = drainRun{deliveries: n, elapsed: elapsed, cpu: after.minus(before), about: d.about, cpuUnknown: d.cpu == nil}
+	return run, nil
 }
 
 func newRiverClient(w *riverWorker, s riverSettings, log *slog.Logger) (*river.Client[pgx.Tx], error) {
@@ -216,11 +236,7 @@ func fillRiver(ctx context.Context, queue *river.Client[pgx.Tx], targets []targe
 	for first := 0; first < n; first += insertBatch {
 		var jobs []river.InsertManyParams
 		for i := first; i < min(first+insertBatch, n); i++ {
-			at := i % len(targets)
-			id := uuid.New()
-			jobs = append(jobs, river.InsertManyParams{Args: riverArgs{
-				Webhook: at, EventID: id.String(), Payload: string(payload(&targets[at], id)),
-			}})
+			jobs = append(jobs, river.InsertManyParams{Args: newRiverArgs(targets, i)})
 		}
 		if _, err := queue.InsertManyFast(ctx, jobs); err != nil {
 			return fmt.Errorf("insert jobs: %w", err)

@@ -55,6 +55,9 @@ func defaultRiverSettings() riverSettings {
 	return riverSettings{workers: 1000, requests: 64, cooldown: 5 * time.Millisecond, poll: 20 * time.Millisecond, conns: 24}
 }
 
+// riverRun is a run of n jobs in a database that has had others.
+type riverRun func(d *riverDatabase, s riverSettings, n int) (flowRun, error)
+
 // riverTrial is how fast River was with some settings.
 type riverTrial struct {
 	settings  riverSettings
@@ -66,13 +69,13 @@ type riverTrial struct {
 const finalists = 2
 
 // sweepRiver looks for River's best settings, in short runs.
-func (b *bench) sweepRiver(ctx context.Context, targets []target) (best riverSettings, err error) {
+func (b *bench) sweepRiver(ctx context.Context, run riverRun, n int) (best riverSettings, err error) {
 	d, err := b.openRiver(ctx)
 	if err != nil {
 		return best, fmt.Errorf("river: %w", err)
 	}
 	defer func() { err = errors.Join(err, d.drop(ctx)) }()
-	first, err := b.tryRiver(ctx, d, targets, defaultRiverSettings())
+	first, err := b.tryRiver(d, run, n, defaultRiverSettings())
 	if err != nil {
 		return best, err
 	}
@@ -82,7 +85,7 @@ func (b *bench) sweepRiver(ctx context.Context, targets []target) (best riverSet
 		for _, choose := range group {
 			s := base
 			choose(&s)
-			t, err := b.tryRiver(ctx, d, targets, s)
+			t, err := b.tryRiver(d, run, n, s)
 			if err != nil {
 				return best, err
 			}
@@ -92,7 +95,7 @@ func (b *bench) sweepRiver(ctx context.Context, targets []target) (best riverSet
 	slices.SortFunc(trials, func(a, b riverTrial) int { return cmp.Compare(b.perSecond, a.perSecond) })
 	trials = trials[:min(finalists, len(trials))]
 	for i := range trials {
-		again, err := b.tryRiver(ctx, d, targets, trials[i].settings)
+		again, err := b.tryRiver(d, run, n, trials[i].settings)
 		if err != nil {
 			return best, err
 		}
@@ -105,11 +108,11 @@ func fastest(trials []riverTrial) riverTrial {
 	return slices.MaxFunc(trials, func(a, b riverTrial) int { return cmp.Compare(a.perSecond, b.perSecond) })
 }
 
-func (b *bench) tryRiver(ctx context.Context, d *riverDatabase, targets []target, s riverSettings) (riverTrial, error) {
-	run, err := b.workOff(ctx, d, targets, s, b.sizes.peerSweep)
+func (b *bench) tryRiver(d *riverDatabase, run riverRun, n int, s riverSettings) (riverTrial, error) {
+	r, err := run(d, s, n)
 	if err != nil {
 		return riverTrial{}, fmt.Errorf("river, %s: %w", s, err)
 	}
-	b.log.Info("river swept", "settings", s.String(), "per_second", number(run.perSecond()))
-	return riverTrial{s, run.perSecond()}, nil
+	b.log.Info("river swept", "settings", s.String(), "per_second", number(r.perSecond()))
+	return riverTrial{s, r.perSecond()}, nil
 }

@@ -19,14 +19,24 @@ type sender struct {
 	stop       func() error // ends it; what is in flight is given up
 }
 
+// senderConfig is what is not the same for all senders.
+type senderConfig struct {
+	tracer webhook.Tracer
+	kept   webhook.Retention
+	doer   webhook.HTTPDoer // nil means the library's client
+}
+
 // startSender runs a dispatcher on a store, with the library's defaults.
-func (b *bench) startSender(ctx context.Context, store webhook.Store, tracer webhook.Tracer, kept webhook.Retention) (*sender, error) {
+func (b *bench) startSender(ctx context.Context, store webhook.Store, c senderConfig) (*sender, error) {
 	client, err := b.newClient(0)
 	if err != nil {
 		return nil, err
 	}
+	if c.doer == nil {
+		c.doer = client
+	}
 	d, err := webhook.NewDispatcher(store, webhook.DispatcherConfig{
-		HTTPDoer: client, Tracer: tracer, Retention: kept,
+		HTTPDoer: c.doer, Tracer: c.tracer, Retention: c.kept,
 		Logger:          b.warnings,
 		ShutdownTimeout: 50 * time.Millisecond,
 	})

@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 
-	"github.com/google/uuid"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
@@ -31,44 +28,21 @@ func openSQLite(ctx context.Context, parent string) (_ *database, err error) {
 		"_txlock": {"immediate"},
 		"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)"},
 	}
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(folder, "bench.db")+"?"+query.Encode())
+	at := place{DSN: "file:" + filepath.Join(folder, "bench.db") + "?" + query.Encode()}
+	db, err := opened.openStore(ctx, storeSQLite, at)
 	if err != nil {
 		return nil, err
 	}
-	opened.close = func() error { return errors.Join(db.Close(), os.RemoveAll(folder)) }
 	var version string
 	if err := db.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
 		return nil, err
 	}
 	opened.about = "SQLite " + version + ", WAL, synchronous FULL; its CPU time is the sender's"
-	opened.fill = func(ctx context.Context, t table) error { return fillSQLite(ctx, db, t) }
-	opened.store, err = newSQLStore(ctx, db, storeSQLite)
-	return opened, err
-}
-
-// fillSQLite inserts rows into a table, in one transaction.
-func fillSQLite(ctx context.Context, db *sql.DB, t table) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
+	opened.fill = func(ctx context.Context, t table) error { return insertRows(ctx, db, t, 1000) }
+	opened.sizes = func(ctx context.Context) (s tableSizes, err error) {
+		err = db.QueryRowContext(ctx, `SELECT (pages.page_count - free.freelist_count) * size.page_size, (SELECT count(*) FROM posthorn_queue)
+			FROM pragma_page_count AS pages, pragma_freelist_count AS free, pragma_page_size AS size`).Scan(&s.tables, &s.queue)
+		return s, err
 	}
-	defer func() { _ = tx.Rollback() }()
-	//nolint:gosec // tables and columns of our own
-	insert, err := tx.PrepareContext(ctx, "INSERT INTO "+t.name+" ("+strings.Join(t.columns, ", ")+
-		") VALUES (?"+strings.Repeat(", ?", len(t.columns)-1)+")")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = insert.Close() }()
-	for row := range t.rows {
-		for i, v := range row {
-			if id, ok := v.(uuid.UUID); ok {
-				row[i] = id[:]
-			}
-		}
-		if _, err := insert.ExecContext(ctx, row...); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
+	return opened, nil
 }

@@ -18,14 +18,33 @@ type database struct {
 	cpu   cpuClock // nil if the store works inside this process
 	close func() error
 
-	fill  func(context.Context, table) error        // nil if nobody has written it
-	sizes func(context.Context) (tableSizes, error) // likewise
+	place place                                 // for other processes; zero in memory
+	begin func(context.Context) (hostTx, error) // a transaction of the host
+
+	// What follows is nil where there is nothing like it.
+	fill      func(context.Context, table) error
+	queued    func(context.Context) (int, error) // rows of the queue: deliveries that are not finished
+	sizes     func(context.Context) (tableSizes, error)
+	deadlocks func(context.Context) (int, error) // so far
 	// snapshot begins a transaction that sees the database as it is now until it is
 	// released; nil if that keeps nothing from anybody.
 	snapshot func(context.Context) (release func() error, err error)
 
-	vacuum  func(context.Context) error                                                // nil if there is nothing like it
+	vacuum  func(context.Context) error
 	explain func(context.Context, func(webhook.Store) error) (plans string, err error) // nil unless asked for
+}
+
+// hostTx is a transaction of the host, in which events can be published.
+type hostTx interface {
+	webhook.TxWriter
+	Commit() error
+	Rollback() error
+}
+
+// tableSizes are what the store takes up.
+type tableSizes struct {
+	tables, indexes int64 // bytes; 0 if they are counted with the tables
+	queue           int   // rows
 }
 
 const (
@@ -51,7 +70,11 @@ func (b *bench) openDatabase(ctx context.Context) (*database, error) {
 	case storeSQLite:
 		return openSQLite(ctx, b.dsn)
 	default:
-		return &database{store: memstore.New(), about: "in memory", close: func() error { return nil }}, nil
+		store := memstore.New()
+		return &database{
+			store: store, about: "in memory", close: func() error { return nil },
+			begin: func(context.Context) (hostTx, error) { return store.Begin(), nil },
+		}, nil
 	}
 }
 

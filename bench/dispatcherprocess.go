@@ -101,13 +101,15 @@ func (t *tally) answer() (a dispatcherAnswer, err error) {
 	return a, err
 }
 
-// ownPeakRSS is the most memory that this process ever had.
+// ownPeakRSS is the most memory that this process ever had, in bytes. Getrusage
+// would count what its parent had when it was started.
 func ownPeakRSS() (int64, error) {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return 0, fmt.Errorf("getrusage: %w", err)
+	var kb int64
+	text, _ := fieldOf("/proc/self/status", "VmHWM")
+	if _, err := fmt.Sscan(text, &kb); err != nil {
+		return 0, fmt.Errorf("VmHWM of /proc/self/status: %w", err)
 	}
-	return r.Maxrss << 10, nil
+	return kb << 10, nil
 }
 
 // dispatcherProcess is the parent's hold on it.

@@ -38,7 +38,7 @@ func (b *bench) fanout(ctx context.Context) (r *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	alone, err := b.beside(ctx, publisher, others, func() error { return pause(ctx, b.sizes.sweepFor) })
+	alone, err := b.beside(ctx, publisher, others, func() error { return pause(ctx, b.sizes.quietFor) })
 	if err != nil {
 		return nil, err
 	}

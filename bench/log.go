@@ -83,8 +83,8 @@ func logQueries(now time.Time) []logQuery {
 // logPages is the scenario log: pages of a long log.
 func (b *bench) logPages(ctx context.Context) (r *report, err error) {
 	n := b.sizes.logged
-	if b.store == storeSQLite {
-		n = b.sizes.loggedSQLite
+	if b.store != storePostgres {
+		n = b.sizes.loggedElsewhere
 	}
 	targets, err := b.targets(b.sizes.webhooks, promptPath)
 	if err != nil {

@@ -30,7 +30,7 @@ func tinySizes() sizes {
 		scaled: 400, scaleProcesses: []int{1, 2, 4, 8},
 		memoryPending: 3000, memoryFor: 100 * ms,
 		inMemory: 1000,
-		logged:   2000, loggedSQLite: 2000, logRepeats: 1,
+		logged:   2000, loggedElsewhere: 2000, logRepeats: 1,
 		snapshot: 300, pending: 600,
 		enduranceFor: 2 * time.Second, enduranceWindow: 250 * ms, enduranceRetention: 500 * ms,
 		isolateRounds: 1, healthy: 4, hanging: []int{1, 2}, perSecond: 100, isolateFor: 300 * ms,

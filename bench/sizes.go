@@ -41,9 +41,9 @@ type sizes struct {
 	backlogFinished int   // and finished ones in the last case
 	backlogTurns    int
 
-	walled    int // retries
-	wallDrain int // deliveries of the drain beside it
-	quietFor  time.Duration
+	walled    int           // retries
+	wallDrain int           // deliveries of the drain beside it
+	quietFor  time.Duration // of wall and fanout: nothing but others that publish
 
 	stormWebhooks int
 	stormRounds   int
@@ -58,9 +58,9 @@ type sizes struct {
 
 	inMemory int // deliveries of mem
 
-	logged       int // attempts of the scenario log
-	loggedSQLite int
-	logRepeats   int // of each page
+	logged          int // attempts of the scenario log, on PostgreSQL
+	loggedElsewhere int // on others, which are slower to fill
+	logRepeats      int // of each page
 
 	snapshot int // deliveries of a drain under one snapshot
 
@@ -121,7 +121,7 @@ func fullSizes() sizes {
 		memoryFor:          10 * time.Second,
 		inMemory:           500_000,
 		logged:             10_000_000,
-		loggedSQLite:       1_000_000,
+		loggedElsewhere:    1_000_000,
 		logRepeats:         30,
 		snapshot:           160_000,
 		pending:            100_000,
@@ -159,7 +159,7 @@ func quickSizes() sizes {
 	s.scaled = 12_000
 	s.memoryPending, s.memoryFor = 300_000, 3*time.Second
 	s.inMemory = 100_000
-	s.logged, s.loggedSQLite = 500_000, 100_000
+	s.logged, s.loggedElsewhere = 500_000, 100_000
 	s.logRepeats = 10
 	s.snapshot = 40_000
 	s.pending = 20_000

@@ -121,7 +121,8 @@ func (r runners) by(b fencedBlock) (by, notRun, fault string) {
 			return "testdata/snippets/" + name, "", ""
 		}
 	}
-	return "", "", fmt.Sprintf("%s: nothing runs this block, and no marker says why (CONTRIBUTING, Documentation):\n%s", at, b.text)
+	first, _, _ := strings.Cut(b.text, "\n")
+	return "", "", fmt.Sprintf("%s: nothing runs this block (%s …), and no marker says why; see CONTRIBUTING, Documentation", at, first)
 }
 
 // missing returns a command whose words are not, in their order, in one line of .ci/run.

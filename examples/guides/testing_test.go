@@ -37,7 +37,7 @@ func TestRunInABubble(t *testing.T) {
 		_, err = pub.Publish(t.Context(), webhook.Event{OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: room})
 		require.NoError(t, err)
 
-		time.Sleep(24 * time.Hour) //nolint:forbidigo // of the bubble
+		<-time.After(24 * time.Hour) // of the bubble's time
 		stop()
 		require.NoError(t, <-done)
 		require.Len(t, attempts, 6)

@@ -39,8 +39,8 @@ func TestQuickstartPage(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?s)<!-- run by: TestQuickstartPage -->\n```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
 		blocks = append(blocks, m[1])
 	}
-	require.Len(t, blocks, 4)
-	certificate, host, receiver, message := blocks[0], blocks[1], blocks[2], blocks[3]
+	require.Len(t, blocks, 5)
+	certificate, host, receiver, message, mailbox := blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
 
 	folder := t.TempDir()
 	chat := filepath.Join(folder, "chat")
@@ -66,6 +66,8 @@ func TestQuickstartPage(t *testing.T) {
 
 	finish(t, chat, replaced(t, message, "http://127.0.0.1:8080", at))
 	require.Equal(t, `{"text":"Hello"}`, rcv.says(`message_sent (.*)$`))
+
+	begin(t, chat, replaced(t, mailbox, "127.0.0.1:1025", "127.0.0.1:0")).says(`mailbox: listening on (\S+)`)
 }
 
 // replaced makes each replacement, which the text has to have something for.

@@ -15,6 +15,7 @@ import (
 )
 
 func TestRunInABubble(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var attempts []time.Time
 		doer := doerFunc(func(*http.Request) (*http.Response, error) { // no sockets

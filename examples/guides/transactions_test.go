@@ -44,8 +44,7 @@ func TestPublishingMany(t *testing.T) {
 		t.Fatal(err) // the store: nobody knows what was stored; publish again, with idempotency keys
 	}
 	for i, r := range results {
-		var faults webhook.ValidationErrors
-		if errors.As(r.Err, &faults) {
+		if _, ok := errors.AsType[webhook.ValidationErrors](r.Err); ok {
 			refused = append(refused, i) // only this one
 		}
 	}

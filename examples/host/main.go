@@ -116,6 +116,7 @@ func mailer(relay string) (webhook.Notifier, error) {
 type app struct {
 	db         *sql.DB
 	password   string
+	log        *slog.Logger
 	store      *sqlstore.Store
 	dispatcher *webhook.Dispatcher
 	publisher  *webhook.Publisher
@@ -124,7 +125,7 @@ type app struct {
 
 // wire puts the library beside what the application has of its own.
 func wire(ctx context.Context, db *sql.DB, cfg config) (*app, error) {
-	a := &app{db: db, password: cfg.password}
+	a := &app{db: db, password: cfg.password, log: slog.Default()}
 
 	keys, err := sqlstore.ParseKeyring(cfg.keys) // seals the webhooks' secrets
 	if err != nil {
@@ -138,7 +139,7 @@ func wire(ctx context.Context, db *sql.DB, cfg config) (*app, error) {
 		return nil, err
 	}
 	a.dispatcher, err = webhook.NewDispatcher(a.store, webhook.DispatcherConfig{
-		HTTPDoer: cfg.client, Notifier: cfg.mail, Schedule: cfg.schedule, Logger: slog.Default(),
+		HTTPDoer: cfg.client, Notifier: cfg.mail, Schedule: cfg.schedule, Logger: a.log,
 	})
 	if err != nil {
 		return nil, err
@@ -227,7 +228,7 @@ func (a *app) actor(r *http.Request) (webhook.Actor, error) {
 // send takes a message. It and its event are stored by the same commit.
 func (a *app) send(w http.ResponseWriter, r *http.Request) {
 	if err := a.keep(r.Context(), r.FormValue("text")); err != nil {
-		slog.ErrorContext(r.Context(), "message not stored", "error", err)
+		a.log.ErrorContext(r.Context(), "message not stored", "error", err)
 		http.Error(w, "try again", http.StatusInternalServerError)
 		return
 	}

@@ -65,7 +65,7 @@ func TestQuickstartPage(t *testing.T) {
 	rcv.says(`receiver: listening on (\S+)`)
 
 	finish(t, chat, replaced(t, message, "http://127.0.0.1:8080", at))
-	require.Equal(t, `{"text":"Hello"}`, rcv.says(`message_sent (.*)$`))
+	require.JSONEq(t, `{"text":"Hello"}`, rcv.says(`message_sent (.*)$`))
 
 	begin(t, chat, replaced(t, mailbox, "127.0.0.1:1025", "127.0.0.1:0")).says(`mailbox: listening on (\S+)`)
 }
@@ -113,7 +113,7 @@ func begin(t *testing.T, folder, block string) process {
 	}()
 	t.Cleanup(func() {
 		require.NoError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM))
-		for range p.lines { //nolint:revive // until it has ended
+		for range p.lines { // until it has ended
 		}
 		_ = cmd.Wait() // it was told to end
 	})

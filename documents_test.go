@@ -24,20 +24,27 @@ type fencedBlock struct {
 	text   string
 }
 
-var marker = regexp.MustCompile(`^<!-- ((?:not run|run by): .*) -->$`)
+var (
+	marker    = regexp.MustCompile(`^<!-- ((?:not run|run by): .*) -->$`)
+	forAllOf  = regexp.MustCompile(`(?m)^<!-- ([a-z]+) blocks ((?:not run|run by): .*) -->$`)
+	fenceLine = regexp.MustCompile("^[ \t>]*(?:```|~~~)")
+)
 
 // blocksOf returns the fenced blocks of a document's text.
 func blocksOf(doc, text string) (list []fencedBlock, fault string) {
 	var open *fencedBlock
-	before := ""
+	before, general := "", map[string]string{} // markers by language
+	for _, m := range forAllOf.FindAllStringSubmatch(text, -1) {
+		general[m[1]] = m[2]
+	}
 	for i, line := range strings.Split(text, "\n") {
 		switch {
-		case open == nil && strings.HasPrefix(strings.TrimLeft(line, " \t>"), "```"), open == nil && strings.HasPrefix(line, "~~~"):
+		case open == nil && fenceLine.MatchString(line):
 			lang, ok := strings.CutPrefix(line, "```")
 			if !ok {
 				return nil, fmt.Sprintf("%s:%d: a fence is three backticks at the beginning of a line", doc, i+1)
 			}
-			open = &fencedBlock{doc: doc, line: i + 1, lang: lang}
+			open = &fencedBlock{doc: doc, line: i + 1, lang: lang, marker: general[lang]}
 			if m := marker.FindStringSubmatch(before); m != nil {
 				open.marker = m[1]
 			}
@@ -204,6 +211,8 @@ func TestBlocksThatNothingRunsAreFound(t *testing.T) {
 		{"commands that are marked", "text\n\n<!-- not run: output -->\n\n```sh\nls\n```\n", ok},
 		{"no reason", "<!-- not run:  -->\n```sh\nls\n```\n", fault},
 		{"a marker of the block before", "<!-- not run: output -->\n```sh\nls\n```\n```sh\nls\n```\n", fault},
+		{"a marker for all of a language", "<!-- sh blocks run by: TestPage -->\n\n```sh\nls\n```\n```sh\nls\n```\n", ok},
+		{"of another language", "<!-- sh blocks run by: TestPage -->\n\n```console\n$ ls\n```\n", fault},
 		{"a test that names the page", "<!-- run by: TestPage -->\n```sh\nls\n```\n", ok},
 		{"no such test", "<!-- run by: TestOther -->\n```sh\nls\n```\n", fault},
 		{"commands of .ci/run", "<!-- run by: .ci/run -->\n```sh\ngo run ./examples/x -once  # to see\n```\n", ok},
@@ -248,8 +257,9 @@ func markdownFiles(t *testing.T) (files []string) {
 func TestLinksLead(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	code := regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]+`")
 	for _, doc := range markdownFiles(t) {
-		for _, m := range link.FindAllStringSubmatch(readText(t, doc), -1) {
+		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(readText(t, doc), ""), -1) {
 			file, heading, _ := strings.Cut(m[1], "#")
 			if strings.Contains(m[1], "://") {
 				continue

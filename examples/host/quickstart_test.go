@@ -39,15 +39,16 @@ func TestQuickstartPage(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?s)<!-- run by: TestQuickstartPage -->\n```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
 		blocks = append(blocks, m[1])
 	}
-	require.Len(t, blocks, 5)
-	certificate, host, receiver, message, mailbox := blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
+	require.Len(t, blocks, 6)
+	module, certificate, host, receiver, message, mailbox := blocks[0], blocks[1], blocks[2], blocks[3], blocks[4], blocks[5]
 
 	folder := t.TempDir()
-	chat := filepath.Join(folder, "chat")
-	require.NoError(t, os.Mkdir(chat, 0o700))
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	require.NoError(t, os.Symlink(root, filepath.Join(folder, "webhook")))
+	finish(t, folder, module)
+	chat := filepath.Join(folder, "chat")
+	require.FileExists(t, filepath.Join(chat, "go.mod"))
 	said, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(folder, "host"), ".").CombinedOutput()
 	require.NoError(t, err, "%s", said)
 

@@ -98,6 +98,7 @@ func (s site) signsIn(name string) site {
 }
 
 func eachRouter(t *testing.T, check func(*testing.T, site)) {
+	t.Helper()
 	for name, router := range map[string]func(parts) http.Handler{
 		"net_http": withNetHTTP, "chi": withChi, "gin": withGin, "echo": withEcho,
 	} {
@@ -111,6 +112,7 @@ func eachRouter(t *testing.T, check func(*testing.T, site)) {
 func TestPanelAsksForASession(t *testing.T) {
 	t.Parallel()
 	eachRouter(t, func(t *testing.T, s site) {
+		t.Helper()
 		page := s.asks(http.MethodGet, "/admin/webhooks/", "")
 		require.Equal(t, "/sign-in", page.Request.URL.Path, "people are led to the login page")
 		require.Equal(t, http.StatusForbidden, page.StatusCode)
@@ -153,6 +155,7 @@ func (s site) follows(page answer) (kinds map[string]bool) {
 func TestPanelUnderItsPrefix(t *testing.T) {
 	t.Parallel()
 	eachRouter(t, func(t *testing.T, s site) {
+		t.Helper()
 		s.signsIn("olga")
 		page := s.asks(http.MethodGet, "/admin/webhooks", "")
 		require.Equal(t, http.StatusOK, page.StatusCode)
@@ -185,6 +188,7 @@ func TestPanelUnderItsPrefix(t *testing.T) {
 func TestAPIAsksForAToken(t *testing.T) {
 	t.Parallel()
 	eachRouter(t, func(t *testing.T, s site) {
+		t.Helper()
 		const at = "/api/v1/organizations/acme/webhooks"
 		token, viewer := s.tokens.issue(olga), s.tokens.issue(vic)
 		body := `{"content":{"name":"Archive","endpoint_url":"https://archive.example.com/in","subscriptions":[` +

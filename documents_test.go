@@ -140,7 +140,7 @@ func (r runners) missing(commands string) string {
 		there := false
 		for line := range strings.Lines(r.script) {
 			left := words
-			for _, word := range strings.Fields(line) {
+			for word := range strings.FieldsSeq(line) {
 				if len(left) > 0 && word == left[0] {
 					left = left[1:]
 				}

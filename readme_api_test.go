@@ -44,7 +44,7 @@ type command struct{ line, output string }
 // consoleOf returns the commands of README's only console block.
 func consoleOf(t *testing.T) (list []command) {
 	t.Helper()
-	blocks := readmeBlocks(t, "console")
+	blocks := blocksIn(t, "README.md", "console")
 	require.Len(t, blocks, 1)
 	for _, part := range strings.Split("\n"+blocks[0], "\n$ ")[1:] {
 		line, rest, _ := strings.Cut(part, "\n")

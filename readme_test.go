@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -28,33 +29,15 @@ import (
 )
 
 // documents are what people read first; what they say is held against the code.
-var documents = []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/telemetry.md"}
+func documents(t *testing.T) []string {
+	t.Helper()
+	guides, err := filepath.Glob("docs/*.md")
+	require.NoError(t, err)
+	guides = slices.DeleteFunc(guides, func(file string) bool { return file == "docs/design.md" }) // names what was rejected, too
+	return append([]string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"}, guides...)
+}
 
 var lineStart = regexp.MustCompile(`(?m)^(.)`) // of lines that are not empty
-
-func TestREADMEShowsCodeThatCompiles(t *testing.T) {
-	t.Parallel()
-	blocks := readmeBlocks(t, "go")
-	require.NotEmpty(t, blocks)
-	files := goFiles(t)
-	for _, b := range blocks {
-		found := false
-		indented := b
-		for range 5 { // at whatever depth it is there
-			found = found || slices.ContainsFunc(files, func(f goFile) bool { return strings.Contains(f.text, "\n"+indented) })
-			indented = lineStart.ReplaceAllString(indented, "\t$1")
-		}
-		require.True(t, found, "no Go file of the repository has this code of README:\n%s", b)
-	}
-}
-
-func TestREADMEShowsTheSnippets(t *testing.T) {
-	t.Parallel()
-	for lang, file := range map[string]string{"js": "verify.mjs", "python": "verify.py", "sh": "verify.sh"} {
-		text := readText(t, "testdata/snippets/"+file)
-		require.Contains(t, readmeBlocks(t, lang), text, "README does not show %s as it is", file)
-	}
-}
 
 func TestREADMEConfigurationIsComplete(t *testing.T) {
 	t.Parallel()
@@ -107,7 +90,7 @@ func TestREADMERequest(t *testing.T) {
 	t.Parallel()
 	sent, payload := sampleRequest(t)
 
-	require.Equal(t, []string{payload + "\n"}, readmeBlocks(t, "json"))
+	require.Equal(t, []string{payload + "\n"}, blocksIn(t, "README.md", "json"))
 
 	headers := http.Header{}
 	for _, row := range readmeTable(t, "header") {
@@ -262,17 +245,11 @@ func TestREADMERoles(t *testing.T) {
 	}
 }
 
-func TestDocumentsLinkToFilesThatExist(t *testing.T) {
+func TestDocumentsNameFoldersThatExist(t *testing.T) {
 	t.Parallel()
-	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
 	folder := regexp.MustCompile(`\s(\./[a-z][a-z0-9/_-]*)`) // of commands
-	for _, doc := range documents {
+	for _, doc := range documents(t) {
 		text := readText(t, doc)
-		for _, m := range link.FindAllStringSubmatch(text, -1) {
-			if !strings.Contains(m[1], "://") {
-				require.FileExists(t, path.Join(path.Dir(doc), m[1]), doc)
-			}
-		}
 		for _, m := range folder.FindAllStringSubmatch(text, -1) {
 			require.DirExists(t, m[1], doc)
 		}
@@ -280,12 +257,13 @@ func TestDocumentsLinkToFilesThatExist(t *testing.T) {
 }
 
 // TestDocumentsNameWhatExists holds code in the text of documents, such as
-// `Manager.Delete`, against the exported names, and names of tests against the
-// tests.
+// `Manager.Delete`, against the exported names, and names of tests, and of subtests
+// of the contract, against the tests.
 func TestDocumentsNameWhatExists(t *testing.T) {
 	t.Parallel()
 	exported, tests := map[string]bool{}, map[string]bool{}
-	for _, f := range goFiles(t) {
+	files := goFiles(t)
+	for _, f := range files {
 		ast.Inspect(f.tree, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.FuncDecl:
@@ -310,30 +288,37 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 		})
 	}
 	code := regexp.MustCompile("`(?:(?:webhook|memstore|storetest|webhooktest)\\.)?([A-Z][A-Za-z]*[a-z][A-Za-z]*)(?:\\.([A-Z]\\w*))?`")
+	clause := regexp.MustCompile("`S[0-9]+/([A-Z][A-Za-z]+)`")
 	test := regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark|Example)[A-Z_]\w*`)
-	for _, doc := range documents {
+	for _, doc := range documents(t) {
 		text := readText(t, doc)
 		for _, m := range code.FindAllStringSubmatch(text, -1) {
 			for _, name := range m[1:] {
-				require.True(t, name == "" || exported[name], "%s names %s", doc, m[0])
+				require.True(t, name == "" || exported[name] || tests[name], "%s names %s", doc, m[0])
 			}
 		}
 		for _, name := range test.FindAllString(text, -1) {
 			require.True(t, tests[name], "%s names %s", doc, name)
 		}
+		for _, m := range clause.FindAllStringSubmatch(text, -1) {
+			require.True(t, slices.ContainsFunc(files, func(f goFile) bool {
+				return path.Dir(f.path) == "storetest" && strings.Contains(f.text, m[1]+`"`)
+			}), "%s names %s", doc, m[0])
+		}
 	}
 }
 
-// readmeBlocks returns the fenced blocks of README in one language.
-func readmeBlocks(t *testing.T, lang string) (blocks []string) {
+// blocksIn returns the fenced blocks of a document in one language.
+func blocksIn(t *testing.T, doc, lang string) (texts []string) {
 	t.Helper()
-	fence := regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
-	for _, m := range fence.FindAllStringSubmatch(readText(t, "README.md"), -1) {
-		if m[1] == lang {
-			blocks = append(blocks, m[2])
+	blocks, fault := blocksOf(doc, readText(t, doc))
+	require.Empty(t, fault)
+	for _, b := range blocks {
+		if b.lang == lang {
+			texts = append(texts, b.text)
 		}
 	}
-	return blocks
+	return texts
 }
 
 // readmeTable returns the rows of README's table whose first column has this

@@ -10,11 +10,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -48,10 +50,16 @@ func listen(addr, cert, key, secrets string) error {
 		Addr: addr, Handler: receiver,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 	}
-	if cert == "" {
-		return server.ListenAndServe()
+	var lc net.ListenConfig
+	listener, err := lc.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return err
 	}
-	return server.ListenAndServeTLS(cert, key)
+	fmt.Println("receiver: listening on", listener.Addr())
+	if cert == "" {
+		return server.Serve(listener)
+	}
+	return server.ServeTLS(listener, cert, key)
 }
 
 // newReceiver returns a handler that prints each event once. Secrets are

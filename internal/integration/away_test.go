@@ -329,7 +329,7 @@ func TestAwayAndBack(t *testing.T) {
 			t.Run("refused", func(t *testing.T) {
 				t.Parallel()
 				outage := 3 * time.Second // the store bridges it by its own repeating, nearly
-				if long {
+				if integration.Long {
 					outage = time.Minute
 				}
 				goAway(t, s.Migrated(t), outage, func(p *proxy) { <-p.cutAtCommit() }, func(p *proxy) { p.restore(t) })

@@ -385,8 +385,19 @@ func (s *Space) Drop() error {
 	return errors.Join(s.DB.Close(), s.administer(fmt.Sprintf(s.drop, s.Source.Name)))
 }
 
-// DropAll drops the spaces that no test uses now.
-func DropAll() error {
+// Main runs a package's tests and drops the spaces that they have made. It
+// returns the exit code.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if err := dropAll(); err != nil {
+		fmt.Fprintln(os.Stderr, "dropping what the tests have made:", err)
+		code = max(code, 1)
+	}
+	return code
+}
+
+// dropAll drops the spaces that no test uses now.
+func dropAll() error {
 	var err error
 	for _, s := range Servers {
 		for space := s.takeIdle(); space != nil; space = s.takeIdle() {

@@ -36,7 +36,7 @@ func TestDispatchers(t *testing.T) {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			events := 600
-			if long {
+			if integration.Long {
 				events = 5_000
 			}
 			crowds := []int{2}

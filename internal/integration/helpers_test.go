@@ -3,7 +3,6 @@ package integration_test
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
@@ -18,9 +17,6 @@ import (
 )
 
 const acme = "acme"
-
-// long says that time does not matter.
-var long = os.Getenv("POSTHORN_LONG") == "1"
 
 var (
 	room     = webhook.Subject{Type: webhook.SubjectRoom, ID: "5d8f3c52-7a1e-4c0b-9d6e-2f4a1b7c8e90"}

@@ -45,7 +45,7 @@ func manyDeliveriesAreOneMail(t *testing.T, space *integration.Space) {
 	t.Helper()
 	m := newMailing(t, space)
 	events := 10_000
-	if raced {
+	if integration.Raced {
 		events = 1_000
 	}
 	messages, transcripts := events*7/10, events*3/10

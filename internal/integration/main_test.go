@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -14,10 +13,5 @@ func TestMain(m *testing.M) {
 	if task, ok := os.LookupEnv(childTask); ok {
 		os.Exit(child(task))
 	}
-	code := m.Run()
-	if err := integration.DropAll(); err != nil {
-		fmt.Fprintln(os.Stderr, "dropping what the tests have made:", err)
-		code = max(code, 1)
-	}
-	os.Exit(code)
+	os.Exit(integration.Main(m))
 }

@@ -39,7 +39,7 @@ type missedEvents struct {
 func newMissedEvents(t *testing.T, space *integration.Space) *missedEvents {
 	t.Helper()
 	n := 10_000
-	if raced {
+	if integration.Raced {
 		n = 2_000
 	}
 	m := &missedEvents{space: space, store: space.Store(t)}

@@ -23,7 +23,7 @@ const txProcesses = 2
 
 // txPublishes are fewer under the race detector, which finds what it finds in the
 // first ones.
-var txPublishes = map[bool]int64{false: 10_000, true: 2_000}[raced]
+var txPublishes = map[bool]int64{false: 10_000, true: 2_000}[integration.Raced]
 
 // txGoroutines are those of this process. Servers commit several transactions by
 // one write to the disk; SQLite has one at a time, and whoever waits longest for

@@ -1,4 +1,4 @@
-package integration_test
+package contract_test
 
 import (
 	"context"
@@ -65,7 +65,7 @@ func TestStoreModel(t *testing.T) {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			runs := 5 // servers take seconds for each
-			if long || s == integration.SQLite && !raced {
+			if integration.Long || s == integration.SQLite && !integration.Raced {
 				runs = 30
 			}
 			storetest.Model(t, newStore(s), storetest.ModelConfig{Runs: runs})

@@ -1,4 +1,4 @@
-package integration_test
+package contract_test
 
 import (
 	"maps"

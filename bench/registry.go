@@ -89,36 +89,36 @@ func scenarios() []scenario {
 		},
 		{
 			name: "mem", about: "the dispatcher alone, in memory, with requests that are answered at once", stores: []string{storeMem},
-			run: (*bench).inMemory, figures: []figure{{name: "mem_per_second"}},
+			run: (*bench).inMemory, figures: []figure{{name: "mem_per_second", asked: atLeast(400_000)}},
 		},
 		{
 			name: "drain", about: "deliveries that wait", stores: everywhere, peer: true, run: (*bench).drain,
 			figures: []figure{
-				{name: "limit_per_second"}, {name: "drain_of_limit", asked: atLeast(0.65)}, {name: "drain_of_river", asked: atLeast(2.3), when: withPeer},
-				{name: "drain_cpu_of_river", asked: atMost(0.5), when: withPeer}, {name: "drain_river_of_limit", asked: atLeast(0.2), when: withPeer},
+				{name: "limit_per_second"}, {name: "drain_of_limit", asked: atLeast(0.7)}, {name: "drain_of_river", asked: atLeast(2.5), when: withPeer},
+				{name: "drain_cpu_of_river", asked: atMost(0.45), when: withPeer}, {name: "drain_river_of_limit", asked: atLeast(0.2), when: withPeer},
 			},
 		},
 		{
 			name: "pipe", about: "a transaction of the host for each event, delivered at once", stores: everywhere, peer: true, run: (*bench).pipe,
-			figures: []figure{{name: "pipe_per_second"}, {name: "pipe_of_river", when: withPeer}, {name: "pipe_cpu_of_river", when: withPeer}},
+			figures: []figure{{name: "pipe_per_second"}, {name: "pipe_of_river", asked: atLeast(1.5), when: withPeer}, {name: "pipe_cpu_of_river", asked: atMost(0.6), when: withPeer}},
 		},
 		{
 			name: "coalesce", about: "events published by many callers, delivered at once", stores: everywhere, run: (*bench).coalesce,
-			figures: []figure{{name: "coalesce_of_limit"}, {name: "coalesce_call_p99_ms"}},
+			figures: []figure{{name: "coalesce_of_limit", asked: atLeast(0.45)}, {name: "coalesce_call_p99_ms", asked: atMost(15)}},
 		},
 		{
 			name: "batch", about: "events published a hundred a call", stores: everywhere, run: (*bench).batch,
-			figures: []figure{{name: "batch_per_second"}},
+			figures: []figure{{name: "batch_per_second", asked: atLeast(100_000)}},
 		},
 		{
 			name: "fanout", about: "an event to ten thousand webhooks", stores: everywhere, run: (*bench).fanout,
-			figures: []figure{{name: "fanout_rows_per_second"}, {name: "fanout_others_p99_ms"}, {name: "fanout_others_alone_p99_ms"}},
+			figures: []figure{{name: "fanout_rows_per_second", asked: atLeast(200_000)}, {name: "fanout_others_p99_ms"}, {name: "fanout_others_alone_p99_ms"}},
 		},
 		{
 			name: "latency", about: "publish → receipt when there is little to do", stores: everywhere, run: (*bench).latency,
 			figures: []figure{
-				{name: "latency_p50_ms"}, {name: "latency_p99_ms"},
-				{name: "latency_other_p50_ms", when: withOther}, {name: "latency_other_p99_ms", when: withOther},
+				{name: "latency_p50_ms", asked: atMost(1.5)}, {name: "latency_p99_ms", asked: atMost(4)},
+				{name: "latency_other_p50_ms", asked: atMost(3), when: withOther}, {name: "latency_other_p99_ms", asked: atMost(8), when: withOther},
 			},
 		},
 		{
@@ -130,7 +130,7 @@ func scenarios() []scenario {
 		},
 		{
 			name: "storm", about: "all webhooks hang, and then all are healthy", stores: everywhere, run: (*bench).storm,
-			figures: []figure{{name: "storm_recovery_of_drain"}, {name: "storm_goroutines"}, {name: "storm_memory_mb"}},
+			figures: []figure{{name: "storm_recovery_of_drain", asked: atLeast(0.9)}, {name: "storm_goroutines"}, {name: "storm_memory_mb"}},
 		},
 		{
 			name: "claim", about: "a claim among much that is not to be claimed", stores: everywhere, run: (*bench).claim,
@@ -138,11 +138,11 @@ func scenarios() []scenario {
 		},
 		{
 			name: "backlog", about: "a claim with its report among millions of rows, and a poll that finds nothing", stores: servers, run: (*bench).backlog,
-			figures: []figure{{name: "backlog_of_empty"}, {name: "backlog_idle_poll_ms"}},
+			figures: []figure{{name: "backlog_of_empty", asked: atMost(1.25)}, {name: "backlog_idle_poll_ms", asked: atMost(1)}},
 		},
 		{
 			name: "wall", about: "a million retries of the same minute", stores: servers, run: (*bench).wall,
-			figures: []figure{{name: "wall_of_drain"}, {name: "wall_publish_p99_of_quiet"}, {name: "wall_publish_p99_ms"}},
+			figures: []figure{{name: "wall_of_drain", asked: atLeast(0.9)}, {name: "wall_publish_p99_of_quiet", asked: atMost(3)}, {name: "wall_publish_p99_ms"}},
 		},
 		{
 			name: "snapshot", about: "a drain while a transaction elsewhere stays open", stores: servers[:1], run: (*bench).snapshot,
@@ -151,12 +151,12 @@ func scenarios() []scenario {
 		{
 			name: "scale", about: "several dispatcher processes on one database", stores: servers, run: (*bench).scale,
 			figures: []figure{
-				{name: "scale_2_of_1"}, {name: "scale_4_of_1"}, {name: "scale_8_of_1"}, {name: "scale_least_share"}, {name: "scale_deadlocks", asked: atMost(0)},
+				{name: "scale_2_of_1"}, {name: "scale_4_of_1"}, {name: "scale_8_of_1", asked: atLeast(0.95)}, {name: "scale_least_share"}, {name: "scale_deadlocks", asked: atMost(0)},
 			},
 		},
 		{
 			name: "memory", about: "what a dispatcher needs while a million deliveries wait", stores: servers, run: (*bench).memory,
-			figures: []figure{{name: "memory_rss_mb"}, {name: "allocs_per_delivery"}},
+			figures: []figure{{name: "memory_rss_mb", asked: atMost(80)}, {name: "allocs_per_delivery", asked: atMost(80)}},
 		},
 		{
 			name: "delete", about: "a webhook with many pending deliveries is deactivated, resumed, deleted", stores: servers, run: (*bench).deletion,
@@ -177,7 +177,7 @@ func scenarios() []scenario {
 			name: "endurance", about: "half an hour at half of a drain's rate, with retention", stores: servers, run: (*bench).endurance,
 			figures: []figure{
 				{name: "endurance_rate_late_of_early"}, {name: "endurance_p99_late_of_early"}, {name: "endurance_tables_late_of_early"},
-				{name: "endurance_indexes_late_of_early", when: withIndex}, {name: "endurance_drift"},
+				{name: "endurance_indexes_late_of_early", when: withIndex}, {name: "endurance_drift", asked: atMost(1.1)},
 			},
 		},
 	}

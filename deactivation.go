@@ -32,13 +32,20 @@ const maxGone = 10_000
 func (g *goneList) add(a *Attempt) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.of) < maxGone {
-		g.of[a.WebhookID] = DeactivateParams{
-			Scope: Scope{a.OrganizationID}, WebhookID: a.WebhookID, Reason: DeactivatedGone,
-			EndpointURL: a.EndpointURL, StartedAt: a.StartedAt,
-		}
-	}
+	g.put(DeactivateParams{
+		Scope: Scope{a.OrganizationID}, WebhookID: a.WebhookID, Reason: DeactivatedGone,
+		EndpointURL: a.EndpointURL, StartedAt: a.StartedAt,
+	})
 	signal(g.added)
+}
+
+// put keeps the answer to the webhook's latest attempt, which is of the endpoint that
+// it has, if any is. The lock is held.
+func (g *goneList) put(p DeactivateParams) {
+	known, ok := g.of[p.WebhookID]
+	if ok && !known.StartedAt.After(p.StartedAt) || !ok && len(g.of) < maxGone {
+		g.of[p.WebhookID] = p
+	}
 }
 
 // take empties the list.
@@ -88,7 +95,7 @@ func (d *Dispatcher) deactivateGone(ctx context.Context) error {
 		if err := d.deactivate(ctx, p); err != nil {
 			errs = append(errs, err)
 			d.gone.mu.Lock()
-			d.gone.of[p.WebhookID] = p
+			d.gone.put(p)
 			d.gone.mu.Unlock()
 		}
 	}

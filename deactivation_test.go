@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthorn/webhook"
+	"github.com/posthorn/webhook/memstore"
 	"github.com/posthorn/webhook/webhooktest"
 )
 
@@ -310,4 +311,57 @@ func TestHonorRetryAfter(t *testing.T) {
 			require.Equal(t, 6, d.Attempts)
 		})
 	}
+}
+
+// awayDeactivator is a store that cannot deactivate for a while.
+type awayDeactivator struct {
+	*memstore.Store
+	away atomic.Bool
+}
+
+func (s *awayDeactivator) Deactivate(ctx context.Context, p webhook.DeactivateParams) (webhook.DeactivateResult, error) {
+	if s.away.Load() {
+		return webhook.DeactivateResult{}, errStore
+	}
+	return s.Store.Deactivate(ctx, p)
+}
+
+// A late answer of an endpoint that the webhook no longer has does not take the
+// place of one that the new endpoint has given.
+func TestGoneOfTheNewEndpointOutlivesALateAnswerOfTheOldOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, webhook.DispatcherConfig{})
+		s := &awayDeactivator{Store: r.store}
+		r.wire(t, s, nil, webhook.DispatcherConfig{DeactivateOnGone: true})
+		var slow atomic.Bool
+		w := r.register(t, rigAdmin, "old.example", rigRoom, func(q *http.Request) (*http.Response, error) {
+			if !slow.Load() {
+				return healthy(q)
+			}
+			pass(3 * time.Second)
+			return gone(q)
+		})
+		other := r.register(t, rigAdmin, "new.example", roomOf(9), gone)
+		stop := r.run(t)
+		for range 3 { // so that it may have several at a time
+			r.publish(t, "acme", rigRoom, 1)
+			pass(10 * time.Millisecond)
+		}
+		slow.Store(true)
+		r.publish(t, "acme", rigRoom, 1)
+		pass(10 * time.Millisecond)
+		change := sameAs(r.webhook(t, w))
+		change.EndpointURL = other.EndpointURL
+		_, err := r.manager.Update(t.Context(), rigAdmin, w.ID, change)
+		require.NoError(t, err)
+		s.away.Store(true)
+		r.publish(t, "acme", rigRoom, 1)
+		pass(4 * time.Second)
+		require.Len(t, r.attempts(t, rigAdmin), 5)
+		s.away.Store(false)
+		pass(10 * time.Second)
+		require.Equal(t, webhook.StatusInactive, r.webhook(t, w).Status)
+		stop()
+	})
 }

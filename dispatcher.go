@@ -166,7 +166,7 @@ func NewDispatcher(s DispatcherStore, cfg DispatcherConfig) (*Dispatcher, error)
 		store: s, cfg: cfg, clock: clockOr(cfg.Clock, nil, s), log: loggerOrSilent(cfg.Logger),
 		tracer: tracerOrNop(cfg.Tracer, cfg.Logger),
 		ledger: newLedger(), gone: goneList{of: map[uuid.UUID]DeactivateParams{}, added: make(chan struct{}, 1)},
-		woken: make(chan struct{}, 1), freed: make(chan struct{}, 1), told: make(chan struct{}, 1),
+		woken: make(chan struct{}, 1), resumed: make(chan struct{}, 1), freed: make(chan struct{}, 1), told: make(chan struct{}, 1),
 	}
 	d.slots = newSlots(cfg.Slots, d.clock)
 	d.crew = newCrew(d.do)
@@ -450,7 +450,11 @@ func (d *Dispatcher) handOff(ctx context.Context, w EventWriter, p InsertParams,
 	leaseEnd := time.Now().Add(d.cfg.LeaseFor)
 	p.Now = storedTime(clock.Now())
 	if d.paused.Load() {
-		return w.InsertEvents(ctx, p)
+		r, err := w.InsertEvents(ctx, p)
+		if !d.paused.Load() { // else notePaused wakes the loop
+			d.Wake()
+		}
+		return r, err
 	}
 	p.Lease = &InsertLease{For: d.cfg.LeaseFor, Take: func(event, webhook uuid.UUID, organization string) bool {
 		k := key{event, webhook}

@@ -475,7 +475,8 @@ func (m *Manager) Cancel(ctx context.Context, a Actor, deliveryID uuid.UUID) err
 // SendTest sends the catalog's sample of an event type to one webhook, by the
 // same queue, signature, guard and log as any event, with "test": true in the
 // payload. It is one attempt: if that fails, the delivery has failed, without a
-// retry and without a notice. SendTest does not wait for it: [Manager.Await] does,
+// retry and without a notice, unless a 410 Gone makes the webhook inactive, see
+// DispatcherConfig.DeactivateOnGone. SendTest does not wait for it: [Manager.Await] does,
 // and what was answered is in the log of the delivery.
 //
 // The webhook need not be subscribed to the type. It must be active, and have a

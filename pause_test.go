@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,6 +167,73 @@ func TestAPausedDispatcherAsksNowAndThen(t *testing.T) {
 	})
 }
 
+// Whenever Resume is called, this dispatcher goes on at once.
+func TestResumeInterruptsTheWaitOfAPausedDispatcher(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, webhook.DispatcherConfig{})
+		r.register(t, rigAdmin, "prompt.example", rigRoom, healthy)
+		stop := r.run(t)
+		require.NoError(t, r.dispatcher.Pause(t.Context(), "ann"))
+		r.publish(t, "acme", rigRoom, 1)
+		pass(30 * time.Millisecond)
+		resumed := time.Now()
+		require.NoError(t, r.dispatcher.Resume(t.Context(), "ann"))
+		pass(20 * time.Millisecond)
+		require.Equal(t, []time.Duration{0}, r.times("prompt.example", resumed))
+		stop()
+	})
+}
+
+// lateInsert lets an insert wait until the store has resumed and a claim has said so.
+type lateInsert struct {
+	webhook.Store // which wakes nobody
+	claimed       chan struct{}
+	late          atomic.Bool
+}
+
+func (s *lateInsert) Claim(ctx context.Context, p webhook.ClaimParams) (webhook.ClaimResult, error) {
+	r, err := s.Store.Claim(ctx, p)
+	if s.late.Load() {
+		select {
+		case s.claimed <- struct{}{}:
+		default:
+		}
+	}
+	return r, err
+}
+
+func (s *lateInsert) InsertEvents(ctx context.Context, p webhook.InsertParams) (webhook.InsertResult, error) {
+	if s.late.Load() {
+		<-s.claimed
+		s.late.Store(false)
+		pass(time.Millisecond) // the loop sleeps
+	}
+	return s.Store.InsertEvents(ctx, p)
+}
+
+// What is published by a dispatcher that thinks it is paused, while another process
+// resumes, is not left to the next look at the store.
+func TestPublishedWhileSomebodyElseResumes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, webhook.DispatcherConfig{})
+		s := &lateInsert{Store: r.store, claimed: make(chan struct{}, 1)}
+		r.wire(t, s, nil, webhook.DispatcherConfig{})
+		r.register(t, rigAdmin, "prompt.example", rigRoom, healthy)
+		stop := r.run(t)
+		require.NoError(t, r.dispatcher.Pause(t.Context(), "ann"))
+		synctest.Wait()
+		require.NoError(t, r.store.SetPaused(t.Context(), webhook.SetPausedParams{By: "ann", Now: time.Now()}))
+		s.late.Store(true)
+		r.publish(t, "acme", rigRoom, 1)
+		published := time.Now()
+		pass(50 * time.Millisecond)
+		require.Len(t, r.times("prompt.example", published), 1)
+		stop()
+	})
+}
+
 func TestRunOnceMakesNothingWhilePaused(t *testing.T) {
 	t.Parallel()
 	r, clock := steppedRig(t, webhook.DispatcherConfig{})
@@ -231,6 +299,23 @@ func TestStats(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, s.Running)
 		require.Zero(t, s.Unrecorded)
+	})
+}
+
+// A webhook that waits for its rate limit is none whose secret could not be opened.
+func TestStatsOfALimitedWebhook(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, webhook.DispatcherConfig{})
+		r.limit(t, r.register(t, rigAdmin, "limited.example", rigRoom, healthy), 1)
+		stop := r.run(t)
+		r.publish(t, "acme", rigRoom, 5)
+		pass(100 * time.Millisecond)
+		s, err := r.dispatcher.Stats(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 4, s.Overview.Ready)
+		require.Empty(t, s.Blocked)
+		stop()
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthorn/webhook"
+	"github.com/posthorn/webhook/memstore"
 	"github.com/posthorn/webhook/webhooktest"
 )
 
@@ -219,6 +220,98 @@ func TestRateLimitOfAFailingEndpoint(t *testing.T) {
 		requireRate(t, times, 5)
 		require.EqualValues(t, 12, hung.Load())
 		require.Equal(t, map[webhook.DeliveryState]int{webhook.DeliveryFailed: 52}, r.states(t, rigAdmin))
+		stop()
+	})
+}
+
+// lateClaims makes each claim take a while.
+type lateClaims struct {
+	*memstore.Store // which wakes, so that nobody polls
+	takes           atomic.Int64
+}
+
+func (s *lateClaims) Claim(ctx context.Context, p webhook.ClaimParams) (webhook.ClaimResult, error) {
+	defer pass(time.Duration(s.takes.Load()))
+	return s.Store.Claim(ctx, p)
+}
+
+// A token that comes while a claim is under way, which has left the webhook out,
+// is not left to the next look at the store.
+func TestATokenThatComesDuringAClaim(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, webhook.DispatcherConfig{})
+		s := &lateClaims{Store: r.store}
+		r.wire(t, s, nil, webhook.DispatcherConfig{})
+		r.limit(t, r.register(t, rigAdmin, "limited.example", rigRoom, healthy), 1)
+		stop := r.run(t)
+		synctest.Wait()
+		start := time.Now()
+		r.publish(t, "acme", rigRoom, 1)
+		pass(500 * time.Millisecond)
+		r.publish(t, "acme", rigRoom, 1)
+		pass(499 * time.Millisecond)
+		require.Len(t, r.times("limited.example", start), 1)
+		s.takes.Store(int64(2 * time.Millisecond))
+		r.dispatcher.Wake()
+		pass(200 * time.Millisecond)
+		require.Len(t, r.times("limited.example", start), 2)
+		stop()
+	})
+}
+
+// While more is published than the limit allows, what was published first goes
+// first: hand-offs do not take every token as it comes.
+func TestRateLimitKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, webhook.DispatcherConfig{})
+		claims := &countedClaims{Store: r.store}
+		r.wire(t, claims, nil, webhook.DispatcherConfig{})
+		r.limit(t, r.register(t, rigAdmin, "limited.example", rigRoom, healthy), 100)
+		stop := r.run(t)
+		start := time.Now()
+		for range 1000 {
+			r.publish(t, "acme", rigRoom, 1)
+			pass(5 * time.Millisecond)
+		}
+		sent := len(r.times("limited.example", start))
+		require.InDelta(t, 500, sent, 25)
+		for _, d := range r.deliveries(t, rigAdmin) {
+			if d.State == webhook.DeliveryPending {
+				require.Greater(t, d.CreatedAt.Sub(start), 2*time.Second, "it has waited for too long")
+			}
+		}
+		require.Less(t, claims.n.Load(), int64(300), "no claim for each that is published")
+		stop()
+	})
+}
+
+// Webhooks that have spent their tokens, and for which nothing waits, make nobody
+// ask the store for each of them.
+func TestIdleLimitedWebhooksCostFewClaims(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, webhook.DispatcherConfig{})
+		claims := &countedClaims{Store: r.store}
+		r.wire(t, claims, nil, webhook.DispatcherConfig{})
+		const hooks = 90
+		for i := range hooks {
+			r.limit(t, r.register(t, rigAdmin, "limited.example", roomOf(i), healthy), 10)
+		}
+		stop := r.run(t)
+		before := claims.n.Load()
+		start := time.Now()
+		for range 20 {
+			for i := range hooks {
+				pass(200 * time.Millisecond / hooks)
+				r.publish(t, "acme", roomOf(i), 1)
+			}
+		}
+		took := time.Since(start)
+		pass(100 * time.Millisecond)
+		require.Len(t, r.times("limited.example", start), 20*hooks)
+		require.Less(t, claims.n.Load()-before, int64(took/(15*time.Millisecond)), "in %s", took)
 		stop()
 	})
 }

@@ -17,6 +17,10 @@ const (
 	provenMemory  = 10 * time.Second // how long an idle webhook is known to be prompt
 	slowMemory    = 10 * time.Minute // how long one is known to be slow
 	maxRemembered = 1000             // idle webhooks of each kind
+
+	// unblockedPause is how long, at least, nobody comes back for webhooks that cease to
+	// be blocked: much less than what a bucket keeps.
+	unblockedPause = 20 * time.Millisecond
 )
 
 // slots shares the dispatcher's attempts in flight among webhooks, so that one
@@ -137,17 +141,26 @@ func (s *slots) blocked(l *lane) bool {
 }
 
 // nextUnblocked returns when the next webhook ceases to be blocked, or zero. A store
-// does not count what a cap of nothing keeps back.
+// does not count what a cap of nothing keeps back. Whether anything waits for one of
+// them is not known, so many that have spent their tokens cost one claim now and then.
 func (s *slots) nextUnblocked() (next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.lanes {
 		switch l.awaited = s.blocked(l); {
+		case !l.awaited && l.more && len(l.flights) == 0: // the claim has left it out, and nothing blocks it now
+			l.more = false
+			next = earliest(next, s.clock.Now())
 		case !l.awaited:
 		case s.sealed(l):
 			next = earliest(next, l.blockedUntil)
 		default:
 			next = earliest(next, l.bucket.ready())
+		}
+	}
+	if !next.IsZero() {
+		if soon := storedTime(s.clock.Now().Add(unblockedPause)); next.Before(soon) {
+			next = soon
 		}
 	}
 	return next
@@ -215,6 +228,7 @@ func (s *slots) offerRest() ClaimParams {
 		p.UnlistedLimit = -1
 	}
 	for id, l := range s.lanes {
+		l.awaited = false // until the claim is over, see nextUnblocked
 		if l.kind(now) == slow && len(l.flights) == 0 {
 			p.Caps[id] = 0 // see offerSlow
 			continue
@@ -284,7 +298,7 @@ func (s *slots) offerAll() ClaimParams {
 	for id, l := range s.lanes {
 		switch {
 		case s.blocked(l):
-			p.Caps[id] = 0
+			p.Caps[id], l.more = 0, true
 		case len(l.flights) > 0, l.bucket.limit > 0:
 			p.Caps[id] = max(0, s.affordable(l, maxLaneCap-len(l.flights)))
 		}
@@ -362,7 +376,7 @@ func (s *slots) take(webhookID uuid.UUID, organization string, leaseEnd time.Tim
 	if s.offered > 0 && l.kind(now) == slow {
 		return nil // the claim may be about to take it
 	}
-	if l != nil && s.room(l, now) == 0 {
+	if l != nil && (l.awaited || s.room(l, now) == 0) { // what is awaited goes first
 		l.more = true
 		return nil
 	}
@@ -386,11 +400,13 @@ func (s *slots) keptBack(webhookID uuid.UUID) (claim bool) {
 	defer s.mu.Unlock()
 	l := s.lanes[webhookID]
 	switch {
-	case l == nil || s.room(l, time.Now()) > 0:
+	case l == nil:
 		return true
-	case s.blocked(l): // which no attempt ends
-		claim, l.awaited = !l.awaited, true
+	case l.awaited || s.blocked(l): // which no attempt ends
+		claim, l.awaited, l.more = !l.awaited, true, true
 		return claim
+	case s.room(l, time.Now()) > 0:
+		return true
 	}
 	l.more = true
 	return false
@@ -447,7 +463,7 @@ func (s *slots) done(f *flight, v verdict) (wanted bool) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	l := s.lanes[f.webhookID]
-	wanted = l.more && !(l.awaited && s.blocked(l)) || s.inFlight >= s.max || f.kind == slow || f.kind == unproven && s.unprovenRoom() <= 0
+	wanted = l.more && !l.awaited || s.inFlight >= s.max || f.kind == slow || f.kind == unproven && s.unprovenRoom() <= 0
 	l.more = false
 	l.flights = slices.DeleteFunc(l.flights, func(o *flight) bool { return o == f })
 	l.lastUsed = now

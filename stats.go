@@ -122,6 +122,7 @@ func (d *Dispatcher) notePaused(paused bool) {
 		d.log.Warn("webhook: the dispatchers are paused; nothing is attempted until somebody resumes them")
 	case !paused && was:
 		d.log.Info("webhook: the dispatchers go on")
+		d.Wake() // the claim that says so may not have seen what was published meanwhile
 	}
 }
 
@@ -143,7 +144,7 @@ func (s *slots) report(to *Stats) {
 			to.Unproven++
 		case proven:
 		}
-		if s.blocked(l) {
+		if s.sealed(l) {
 			to.Blocked = append(to.Blocked, since(l.blockedSince))
 		}
 	}

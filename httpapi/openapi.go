@@ -221,11 +221,13 @@ func dataSchema(e *webhook.EventTypeInfo, schemas schema) schema {
 	if json.Unmarshal(moved, &data) != nil || data["$defs"] != nil && json.Unmarshal(data["$defs"], &defs) != nil {
 		return schema{} // it is no schema
 	}
+	stay := data["$id"] != nil // what it refers to is in itself
 	for def := range defs {
-		if !componentName.MatchString(def) {
-			schemas[name] = text // with its $defs where they are
-			return reference(name)
-		}
+		stay = stay || !componentName.MatchString(def)
+	}
+	if stay {
+		schemas[name] = text // with its $defs where they are
+		return reference(name)
 	}
 	for def, s := range defs {
 		schemas[name+"."+def] = s

@@ -63,7 +63,8 @@ func (d EventDefinition[T]) New(organizationID string, subject Subject, data T) 
 
 // Decode returns the data of a payload that was received. It is an error if the
 // payload is of another event type, or its data does not fit T; null fits pointers and
-// what else can be nil, or decodes itself. What T has no field for is ignored, so that senders can add to it.
+// what else can be nil, or decodes itself. What T has no field for is ignored, so that
+// senders can add to it.
 func (d EventDefinition[T]) Decode(p Payload) (T, error) {
 	var data T
 	if p.Type != d.info.Type {

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -61,18 +62,34 @@ func (d EventDefinition[T]) New(organizationID string, subject Subject, data T) 
 }
 
 // Decode returns the data of a payload that was received. It is an error if the
-// payload is of another event type, or its data does not fit T. What T has no field
-// for is ignored, so that senders can add to it.
+// payload is of another event type, or its data does not fit T; null fits pointers and
+// what else can be nil, or decodes itself. What T has no field for is ignored, so that
+// senders can add to it.
 func (d EventDefinition[T]) Decode(p Payload) (T, error) {
 	var data T
 	if p.Type != d.info.Type {
 		return data, fmt.Errorf("webhook: decode %s: the payload is of %s", d.info.Type, p.Type)
+	}
+	if string(bytes.TrimSpace(p.Data)) == "null" && !takesNull[T]() {
+		return data, fmt.Errorf("webhook: decode %s: the data is null", d.info.Type)
 	}
 	if err := json.Unmarshal(p.Data, &data); err != nil {
 		var zero T // and not what was read before the fault
 		return zero, fmt.Errorf("webhook: decode %s: %w", d.info.Type, err)
 	}
 	return data, nil
+}
+
+// takesNull reports whether null is a value of T. To all others encoding/json does
+// nothing, as if there were no data.
+func takesNull[T any]() bool {
+	switch reflect.TypeFor[T]().Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Map, reflect.Slice:
+		return true
+	default:
+		_, own := any(new(T)).(json.Unmarshaler)
+		return own
+	}
 }
 
 // Payload is what a request's body says, for receivers in Go.

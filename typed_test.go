@@ -187,6 +187,20 @@ func TestDecodeRefuses(t *testing.T) {
 	var wrong *json.UnmarshalTypeError
 	require.ErrorAs(t, err, &wrong)
 	require.Equal(t, chatMessage{}, data)
+
+	// encoding/json takes null for anything, and would make a message without a text of it.
+	null := webhook.Payload{Type: "message_sent", Data: json.RawMessage(" null\n")}
+	_, err = messageSent.Decode(null)
+	require.EqualError(t, err, "webhook: decode message_sent: the data is null")
+	pointer, err := webhook.DefineEvent("message_sent", "Message Sent", &chatMessage{}).Decode(null)
+	require.NoError(t, err)
+	require.Nil(t, pointer)
+	raw, err := webhook.DefineEvent("message_sent", "Message Sent", json.RawMessage(`{}`)).Decode(null)
+	require.NoError(t, err)
+	require.Equal(t, "null", string(raw))
+	id, err := webhook.DefineEvent("message_sent", "Message Sent", uuid.NullUUID{}).Decode(null)
+	require.NoError(t, err)
+	require.Equal(t, uuid.NullUUID{}, id)
 }
 
 func TestParsePayloadRefuses(t *testing.T) {

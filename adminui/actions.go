@@ -27,6 +27,9 @@ type actionData struct {
 // Most come sooner; what takes longer is seen by looking again.
 const testTimeout = 3 * time.Second
 
+// maxWaiting bounds how many pages wait at a time; another one shows what there is.
+const maxWaiting = 100
+
 // testResult is what became of a test event.
 type testResult struct {
 	Delivery webhook.Delivery
@@ -84,10 +87,7 @@ func (c *call) testResult(w webhook.Webhook) (*testResult, error) {
 	if d.WebhookID != w.ID || !d.Test {
 		return nil, webhook.ErrNotFound
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), testTimeout)
-	defer cancel()
-	d, err = c.manager.Await(ctx, c.actor, id)
-	if err != nil && (!errors.Is(err, webhook.ErrUnfinished) || c.r.Context().Err() != nil) {
+	if d, err = c.await(d); err != nil {
 		return nil, err
 	}
 	r := &testResult{Delivery: d, Live: !d.State.Finished() && d.State != webhook.DeliveryHeld}
@@ -100,6 +100,23 @@ func (c *call) testResult(w webhook.Webhook) (*testResult, error) {
 		r.Response = printable(r.Attempt.Response)
 	}
 	return r, nil
+}
+
+// await waits for a delivery, and returns it also when it is not finished by then.
+func (c *call) await(d webhook.Delivery) (webhook.Delivery, error) {
+	select {
+	case c.waiting <- struct{}{}:
+		defer func() { <-c.waiting }()
+	default:
+		return d, nil
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), testTimeout)
+	defer cancel()
+	d, err := c.manager.Await(ctx, c.actor, d.ID)
+	if errors.Is(err, webhook.ErrUnfinished) && c.r.Context().Err() == nil {
+		err = nil
+	}
+	return d, err
 }
 
 func (c *call) testPage(status int, w webhook.Webhook, chosen webhook.EventType, fault string, result *testResult) error {

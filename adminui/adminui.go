@@ -114,6 +114,7 @@ type panel struct {
 	general *http.ServeMux
 	single  *http.ServeMux // pages of one webhook, whose path begins with its id
 	nowhere http.Handler
+	waiting chan struct{} // has an entry of each request that waits for a test event
 }
 
 // New returns the panel of a manager. It is safe for concurrent use.
@@ -128,7 +129,7 @@ func New(m *webhook.Manager, cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("adminui: new: %w", err)
 	}
-	p := &panel{manager: m, catalog: m.Catalog(), cfg: cfg}
+	p := &panel{manager: m, catalog: m.Catalog(), cfg: cfg, waiting: make(chan struct{}, maxWaiting)}
 	if err := p.prepare(); err != nil {
 		return nil, fmt.Errorf("adminui: new: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -230,6 +231,27 @@ func sendTest(t *testing.T) {
 	f.get(t, held).is(ok).says("It is held, because the webhook has become inactive", "Activate it first.").saysNot("data-live", "Look again")
 	require.Equal(t, began, time.Now(), "nothing is waited for")
 	f.post(t, path, newFormOf("event_type", "message_sent")).is(http.StatusConflict).says("Activate it first.")
+}
+
+// Pages that wait are bounded: one more shows what there is.
+func TestPagesThatWaitAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		w := f.create(t, "Archive")
+		to := f.post(t, "/"+w.ID.String()+"/test", newFormOf("event_type", "message_sent")).leadsTo()
+		began := time.Now()
+		var waiting sync.WaitGroup
+		for range 100 {
+			waiting.Go(func() { f.get(t, to) })
+		}
+		synctest.Wait()
+		f.get(t, to).is(ok).says("It is on its way", "Look again")
+		require.Zero(t, time.Since(began), "it does not wait")
+		waiting.Wait()
+		f.get(t, to).is(ok)
+		require.Equal(t, 6*time.Second, time.Since(began), "there is room again")
+	})
 }
 
 func newFormOf(pairs ...string) map[string][]string {

@@ -102,6 +102,9 @@ func (d *explainData) wrong(field, text string) {
 func (d *explainData) draft() webhook.Event {
 	e := webhook.Event{Type: d.EventType, Subject: webhook.Subject{Type: d.SubjectType, ID: d.SubjectID}}
 	for line := range strings.Lines(d.Parents) {
+		if len(d.Wrong("parents")) >= namedAtMost {
+			break // lines are as many as the address has room for
+		}
 		words := strings.Fields(line)
 		if len(words) == 0 {
 			continue
@@ -113,6 +116,9 @@ func (d *explainData) draft() webhook.Event {
 		e.Parents = append(e.Parents, webhook.Subject{Type: webhook.SubjectType(words[0]), ID: words[1]})
 	}
 	for line := range strings.Lines(d.Attributes) {
+		if len(d.Wrong("attributes")) >= namedAtMost {
+			break
+		}
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}

@@ -104,3 +104,13 @@ func TestExplainFaults(t *testing.T) {
 	}
 	f.as(t, "owner@rival", "/explain?event="+f.newest(t, f.webhooks(t)[0].ID).EventID.String(), nil).is(422).says("There is no such event")
 }
+
+// A long address does not make a page many times as long.
+func TestExplainNamesAFewFaults(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	lines := strings.Repeat("x\n", 10_000)
+	page := f.get(t, "/explain?"+url.Values{"event_type": {"message_sent"}, "parents": {lines}, "attributes": {lines}}.Encode()).is(422)
+	require.Equal(t, 3, strings.Count(page.Body.String(), "is not a type and an ID"))
+	require.Equal(t, 3, strings.Count(page.Body.String(), "is not of the form name=value"))
+}

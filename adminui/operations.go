@@ -44,9 +44,10 @@ type operations struct {
 	dispatcher *webhook.Dispatcher
 	link       func(organizationID string, id uuid.UUID) string
 
-	mu    sync.Mutex
-	last  webhook.Stats // to be shown until
-	until time.Time
+	mu      sync.Mutex
+	last    webhook.Stats // to be shown until
+	until   time.Time
+	changes int // of what a look that has begun before does not show
 }
 
 // A look at a queue of a million takes a second, and pages look again every few
@@ -59,7 +60,7 @@ const (
 // stats returns what there is to do, as of a moment ago.
 func (o *operations) stats(ctx context.Context) (webhook.Stats, error) {
 	o.mu.Lock()
-	last, until := o.last, o.until
+	last, until, changes := o.last, o.until, o.changes
 	o.mu.Unlock()
 	began := time.Now()
 	if began.Before(until) {
@@ -67,15 +68,25 @@ func (o *operations) stats(ctx context.Context) (webhook.Stats, error) {
 	}
 	s, err := o.dispatcher.Stats(ctx)
 	if took := time.Since(began); err == nil && took > longLook {
-		o.keep(s, began.Add(lookPause*took))
+		o.keep(s, began.Add(lookPause*took), changes)
 	}
 	return s, err
 }
 
-func (o *operations) keep(s webhook.Stats, until time.Time) {
+func (o *operations) keep(s webhook.Stats, until time.Time, changes int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.last, o.until = s, until
+	if changes == o.changes {
+		o.last, o.until = s, until
+	}
+}
+
+// changed lets the next look be one of what there is now.
+func (o *operations) changed() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.until = time.Time{}
+	o.changes++
 }
 
 // errNotStaff is of requests that are not the staff's.
@@ -154,28 +165,27 @@ func counted(n int) string {
 	return number(n)
 }
 
-func (c *call) stats() (operationsData, error) {
+func (c *call) stats() operationsData {
 	s, err := c.staff.stats(c.r.Context())
 	c.now = s.At // the dispatcher's clock says how long ago something was
-	return operationsData{Stats: s, link: c.staff.link}, err
-}
-
-// operations shows how much there is to do.
-func (c *call) operations() error {
-	d, err := c.stats()
+	d := operationsData{Stats: s, link: c.staff.link}
 	if err != nil {
 		c.cfg.Logger.ErrorContext(c.r.Context(), "adminui: the store does not answer", "error", err)
 		d.Fault = err.Error()
 	}
-	return c.ok("operations", &page{Title: "Operations", Data: d})
+	return d
 }
 
-// confirmPause asks before anything changes for everybody.
+// operations shows how much there is to do.
+func (c *call) operations() error {
+	return c.ok("operations", &page{Title: "Operations", Data: c.stats()})
+}
+
+// confirmPause asks before anything changes for everybody. It does so as well when
+// nobody knows how much there is to do: a store that is too busy to count is a reason
+// to pause.
 func (c *call) confirmPause() error {
-	d, err := c.stats()
-	if err != nil {
-		return err
-	}
+	d := c.stats()
 	if c.r.URL.Path == "/resume" {
 		return c.ok("resume", &page{Title: "Resume all dispatchers", Data: d})
 	}
@@ -183,7 +193,7 @@ func (c *call) confirmPause() error {
 }
 
 func (c *call) pause() error {
-	defer c.staff.keep(webhook.Stats{}, time.Time{})
+	defer c.staff.changed()
 	if err := c.staff.dispatcher.Pause(c.r.Context(), c.actor.ID); err != nil {
 		return err
 	}
@@ -191,7 +201,7 @@ func (c *call) pause() error {
 }
 
 func (c *call) resume() error {
-	defer c.staff.keep(webhook.Stats{}, time.Time{})
+	defer c.staff.changed()
 	if err := c.staff.dispatcher.Resume(c.r.Context(), c.actor.ID); err != nil {
 		return err
 	}

@@ -88,6 +88,7 @@ type api struct {
 	names    *names
 	mux      *http.ServeMux
 	document schema
+	waiting  chan struct{} // has an entry of each request that waits for a test event
 }
 
 // New returns the API of a manager. It may be mounted under a prefix with
@@ -108,7 +109,7 @@ func New(m *webhook.Manager, cfg Config) (http.Handler, error) {
 	}
 	a := &api{
 		manager: m, actor: cfg.Actor, origins: http.NewCrossOriginProtection(), maxBody: cfg.MaxBodyBytes, log: cfg.Logger,
-		names: newNames(m.Catalog()), mux: http.NewServeMux(),
+		names: newNames(m.Catalog()), mux: http.NewServeMux(), waiting: make(chan struct{}, maxWaiting),
 	}
 	for i, o := range cfg.TrustedOrigins {
 		if err := a.origins.AddTrustedOrigin(o); err != nil {

@@ -62,6 +62,10 @@ const (
 	// what an attempt takes by default, and less than most proxies have patience.
 	maxWait = 30
 
+	// maxWaiting bounds how many requests wait at a time. Each reads the store up to
+	// once a second, and nobody shall keep others from it.
+	maxWaiting = 100
+
 	// recoverTimeout is after how long a recovery takes on no further batch, so that
 	// no request outlasts what is between it and its sender.
 	recoverTimeout = 10 * time.Second
@@ -213,10 +217,15 @@ func (a *api) test(c *call) (*answer, error) {
 	case err != nil:
 		return nil, err
 	}
-	if wait == 0 {
-		return &answer{http.StatusAccepted, deliveryAnswer{deliveryOf(&d)}}, nil
+	if wait > 0 {
+		select {
+		case a.waiting <- struct{}{}:
+			defer func() { <-a.waiting }()
+			return a.awaitTest(c, d.ID, time.Duration(wait)*time.Second)
+		default: // there are enough
+		}
 	}
-	return a.awaitTest(c, d.ID, time.Duration(wait)*time.Second)
+	return &answer{http.StatusAccepted, deliveryAnswer{deliveryOf(&d)}}, nil
 }
 
 // awaitTest answers with what became of a test event, or with how it stands.

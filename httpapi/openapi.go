@@ -215,6 +215,7 @@ func dataSchema(e *webhook.EventTypeInfo, schemas schema) schema {
 	}
 	name := "Data." + string(e.Type)
 	at := componentsPath + name
+	e.Schema = withoutID(e.Schema)
 	text := e.SchemaAt(at)
 	moved := bytes.ReplaceAll(text, []byte(`"$ref":"`+at+`/$defs/`), []byte(`"$ref":"`+at+`.`))
 	var data, defs map[string]json.RawMessage
@@ -233,6 +234,22 @@ func dataSchema(e *webhook.EventTypeInfo, schemas schema) schema {
 	delete(data, "$defs")
 	schemas[name] = data
 	return reference(name)
+}
+
+// withoutID returns a schema that refers to itself by "#" alone, because tools for OpenAPI
+// look for that in the document, and not in the schema that has the $id.
+func withoutID(text json.RawMessage) json.RawMessage {
+	var keywords map[string]json.RawMessage
+	var id string
+	if json.Unmarshal(text, &keywords) != nil || json.Unmarshal(keywords["$id"], &id) != nil {
+		return text
+	}
+	delete(keywords, "$id")
+	out, err := json.Marshal(keywords)
+	if err != nil {
+		return text
+	}
+	return bytes.ReplaceAll(out, []byte(`"$ref":"`+strings.TrimSuffix(id, "#")+`#`), []byte(`"$ref":"#`))
 }
 
 // open is an enum that answers may have retired values of.

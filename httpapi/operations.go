@@ -76,7 +76,7 @@ var operations = []operation{
 	},
 	{
 		method: http.MethodPost, path: webhookPath + "/test", id: "sendTest", summary: "Send a sample of an event type to the webhook, once.",
-		query:   []parameter{{"wait", "Wait this many seconds for the answer, at most; by default not at all.", schema{"type": "integer", "minimum": 1, "maximum": maxWait}}},
+		query:   []parameter{{"wait", "Wait this many seconds for the answer, at most; by default not at all, nor when too many do so already.", schema{"type": "integer", "minimum": 1, "maximum": maxWait}}},
 		request: "SendTestRequest", answers: []reply{
 			{http.StatusOK, "SendTestResponse", "The delivery, finished while it was waited for, and its attempt."},
 			{http.StatusAccepted, "DeliveryResponse", "The delivery, on its way; or held, if the webhook has become inactive meanwhile."},

@@ -3,6 +3,9 @@ package httpapi_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,6 +109,40 @@ func TestSendTestAndWait(t *testing.T) {
 		began = time.Now()
 		require.Equal(t, http.StatusConflict, h.call(t, owner, http.MethodPost, path+"?wait=30", testBody).Code)
 		require.Zero(t, time.Since(began))
+	})
+}
+
+// Waiting is bounded: whoever comes when there are enough is answered at once, and the
+// place of one whose sender has gone is free again.
+func TestRequestsThatWaitAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		w, _ := h.register(t)
+		const enough = 100
+		ctx, leave := context.WithCancel(t.Context())
+		waits := func(ctx context.Context) *httptest.ResponseRecorder {
+			r := httptest.NewRequestWithContext(ctx, http.MethodPost, h.webhookPath(w.ID)+"/test?wait=30", strings.NewReader(testBody))
+			r.Header.Set("Authorization", "Bearer "+owner)
+			r.Header.Set("Content-Type", "application/json")
+			answer := httptest.NewRecorder()
+			h.api.ServeHTTP(answer, r)
+			return answer
+		}
+		var waiting sync.WaitGroup
+		for range enough {
+			waiting.Go(func() { waits(ctx) })
+		}
+		synctest.Wait()
+
+		began := time.Now()
+		require.Equal(t, http.StatusAccepted, waits(t.Context()).Code)
+		require.Zero(t, time.Since(began), "it does not wait")
+		leave()
+		waiting.Wait()
+		require.Zero(t, time.Since(began), "waiting ends with the request")
+		require.Equal(t, http.StatusAccepted, waits(t.Context()).Code)
+		require.Equal(t, 30*time.Second, time.Since(began))
 	})
 }
 

@@ -176,8 +176,6 @@ var wholes = [][]string{
 	{"dependentSchemas"},
 	{"propertyNames"},
 	{"patternProperties"},
-	{"unevaluatedItems"},
-	{"unevaluatedProperties"},
 	{"contentSchema"},
 }
 
@@ -188,7 +186,7 @@ var understood = func() map[string]bool {
 		"minimum": true, "exclusiveMinimum": true, "maximum": true, "exclusiveMaximum": true, "multipleOf": true,
 		"minLength": true, "maxLength": true, "pattern": true, "format": true, "contentEncoding": true, "contentMediaType": true,
 		"properties": true, "required": true, "additionalProperties": true, "minProperties": true, "maxProperties": true,
-		"items": true, "prefixItems": true, "minItems": true, "maxItems": true, "uniqueItems": true,
+		"unevaluatedProperties": true, "unevaluatedItems": true, "items": true, "prefixItems": true, "minItems": true, "maxItems": true, "uniqueItems": true,
 	}
 	for _, group := range wholes {
 		for _, k := range group {
@@ -465,6 +463,7 @@ func (c *comparison) keywords(path string, old, now map[string]any) {
 	}
 	c.values(path, old, now)
 	c.bounds(path, old, now)
+	c.annotation(path, "format", old, now) // numbers have some, too
 	is := typesOf(now)
 	if slices.Contains(is, "string") {
 		c.texts(path, old, now)
@@ -649,16 +648,21 @@ func float(v any) (float64, bool) {
 
 func number(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
 
-func (c *comparison) texts(path string, old, now map[string]any) {
-	for _, k := range []string{"format", "contentEncoding", "contentMediaType"} {
-		switch {
-		case old[k] == nil || old[k] == now[k]:
-		case now[k] == nil:
-			c.breaks(path, "has no %s any more, which was %v", k, old[k])
-		default:
-			c.breaks(path, "has the %s %v, which was %v", k, now[k], old[k])
-		}
+// annotation compares a keyword that says what a value means.
+func (c *comparison) annotation(path, keyword string, old, now map[string]any) {
+	was, is := old[keyword], now[keyword]
+	switch {
+	case was == nil || was == is:
+	case is == nil:
+		c.breaks(path, "has no %s any more, which was %v", keyword, was)
+	default:
+		c.breaks(path, "has the %s %v, which was %v", keyword, is, was)
 	}
+}
+
+func (c *comparison) texts(path string, old, now map[string]any) {
+	c.annotation(path, "contentEncoding", old, now)
+	c.annotation(path, "contentMediaType", old, now)
 	switch {
 	case old["pattern"] == nil || old["pattern"] == now["pattern"]:
 	case now["pattern"] == nil:
@@ -704,19 +708,49 @@ func (c *comparison) properties(path string, old, now map[string]any) {
 			c.compare(path+"."+name, room, is[name])
 		}
 	}
-	if more := others(now); room == false && more != false {
-		c.breaks(path, "can have other properties now")
-	} else {
-		c.compare(path+"{}", room, more)
+	more := []any{others(now)}
+	if old["patternProperties"] == nil { // else they are compared as a whole
+		patterns := object(now["patternProperties"])
+		for _, p := range slices.Sorted(maps.Keys(patterns)) {
+			more = append(more, patterns[p])
+		}
 	}
+	for _, s := range more {
+		if room == false && s != false {
+			c.breaks(path, "can have other properties now")
+		} else {
+			c.compare(path+"{}", room, s)
+		}
+	}
+	c.unevaluated(path, "unevaluatedProperties", old, now)
 }
 
 // others returns the schema of properties that are not described.
-func others(s map[string]any) any {
-	if others, ok := s["additionalProperties"]; ok {
-		return others
+func others(s map[string]any) any { return rest(s, "additionalProperties", "unevaluatedProperties") }
+
+// rest returns the schema of what others do not describe. If there is nothing else in
+// the schema that may describe it, both keywords say the same.
+func rest(s map[string]any, keyword, unevaluated string) any {
+	for _, k := range []string{keyword, unevaluated} {
+		if others, ok := s[k]; ok {
+			return others
+		}
 	}
 	return true
+}
+
+// unevaluated says that it cannot be told what a schema leaves to the keyword, if
+// there are others that describe some of it.
+func (c *comparison) unevaluated(path, keyword string, old, now map[string]any) {
+	if old[keyword] == nil && now[keyword] == nil {
+		return
+	}
+	for _, k := range []string{"allOf", "anyOf", "oneOf", "if", "dependentSchemas", "contains"} {
+		if old[k] != nil || now[k] != nil {
+			c.unsure(path, "has %s beside %s, and differs", keyword, k)
+			return
+		}
+	}
 }
 
 func object(v any) map[string]any { m, _ := v.(map[string]any); return m }
@@ -725,12 +759,7 @@ func list(v any) []any { l, _ := v.([]any); return l }
 
 func (c *comparison) items(path string, old, now map[string]any) {
 	was, is := list(old["prefixItems"]), list(now["prefixItems"])
-	rest := func(s map[string]any) any {
-		if items, ok := s["items"]; ok {
-			return items
-		}
-		return true
-	}
+	rest := func(s map[string]any) any { return rest(s, "items", "unevaluatedItems") }
 	at := func(prefix []any, s map[string]any, i int) any {
 		if i < len(prefix) {
 			return prefix[i]
@@ -741,4 +770,5 @@ func (c *comparison) items(path string, old, now map[string]any) {
 		c.compare(fmt.Sprintf("%s[%d]", path, i), at(was, old, i), at(is, now, i))
 	}
 	c.compare(path+"[]", rest(old), rest(now))
+	c.unevaluated(path, "unevaluatedItems", old, now)
 }

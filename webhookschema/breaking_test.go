@@ -77,6 +77,33 @@ func TestBreaking(t *testing.T) {
 			`{"type":"object","additionalProperties":{"type":"string"}}`, `{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"}},"additionalProperties":false}`,
 			[]string{"a: can be integer now, and was string"},
 		},
+		"a map's pattern": {
+			`{"type":"object","additionalProperties":{"type":"string"}}`, `{"type":"object","patternProperties":{"^x":{"type":"integer"}},"additionalProperties":{"type":"string"}}`,
+			[]string{"{}: can be integer now, and was string"},
+		},
+		"a pattern where there was no room": {
+			`{"type":"object","additionalProperties":false}`, `{"type":"object","patternProperties":{"^x":{}},"additionalProperties":false}`,
+			[]string{"can have other properties now"},
+		},
+		"a pattern at last": {`{"type":"object"}`, `{"type":"object","patternProperties":{"^x":{"type":"string"}}}`, nil},
+		"a property that was to be evaluated": {
+			`{"type":"object","properties":{"a":{}},"unevaluatedProperties":false}`, `{"type":"object","properties":{"a":{},"b":{}},"unevaluatedProperties":false}`,
+			[]string{"b: is new, where the schema had no room for other properties"},
+		},
+		"unevaluated properties": {
+			`{"type":"object","unevaluatedProperties":{"type":"string"}}`, `{"type":"object","unevaluatedProperties":{"type":["string","null"]}}`,
+			[]string{"{}: can be null now"},
+		},
+		"unevaluated is additional": {`{"type":"object","unevaluatedProperties":false}`, `{"type":"object","additionalProperties":false}`, nil},
+		"unevaluated beside others": {
+			`{"type":"object","unevaluatedProperties":false}`, `{"type":"object","allOf":[{"properties":{"b":{}}}],"unevaluatedProperties":false}`,
+			[]string{"? has unevaluatedProperties beside allOf, and differs"},
+		},
+		"an item that was to be evaluated": {
+			`{"type":"array","prefixItems":[{}],"unevaluatedItems":false}`, `{"type":"array","prefixItems":[{},{}],"unevaluatedItems":false}`,
+			[]string{"[1]: can be there now"},
+		},
+		"a number's format": {`{"type":"integer","format":"int32"}`, `{"type":"integer","format":"int64"}`, []string{"has the format int64, which was int32"}},
 		"deep": {
 			`{"properties":{"a":{"properties":{"b":{"items":{"properties":{"c":{"type":"string"}}}}}}}}`,
 			`{"properties":{"a":{"properties":{"b":{"items":{"properties":{"c":{"type":"boolean"}}}}}}}}`, []string{"a.b[].c: can be boolean now, and was string"},

@@ -1,6 +1,7 @@
 package webhookschema
 
 import (
+	"bytes"
 	"cmp"
 	"encoding"
 	"encoding/json"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/google/uuid"
+
+	"github.com/posthorn/webhook"
 )
 
 // describer is a type that says itself what its values encode as.
@@ -74,7 +77,7 @@ func (r *reflector) schema(t reflect.Type) (*jsonschema.Schema, error) {
 		}
 		return nullable(s), nil
 	}
-	if described, err := selfDescribed(t); described != nil || err != nil {
+	if described, err := r.selfDescribed(t); described != nil || err != nil {
 		return described, err
 	}
 	if t.Name() == "" {
@@ -101,7 +104,7 @@ func describes(t reflect.Type) bool {
 
 // selfDescribed returns the schema of a type that encodes or describes itself, and
 // nil for others.
-func selfDescribed(t reflect.Type) (*jsonschema.Schema, error) {
+func (r *reflector) selfDescribed(t reflect.Type) (*jsonschema.Schema, error) {
 	if describes(t) {
 		own, ok := reflect.TypeAssert[describer](reflect.Zero(t))
 		if !ok {
@@ -111,8 +114,8 @@ func selfDescribed(t reflect.Type) (*jsonschema.Schema, error) {
 		if _, err := resolve(text); err != nil {
 			return nil, fmt.Errorf("JSONSchema of %s: %w", t, err)
 		}
-		s := &jsonschema.Schema{}
-		if err := json.Unmarshal(text, s); err != nil {
+		s, err := r.placed(t, text)
+		if err != nil {
 			return nil, fmt.Errorf("JSONSchema of %s: %w", t, err)
 		}
 		return s, nil
@@ -134,12 +137,25 @@ func selfDescribed(t reflect.Type) (*jsonschema.Schema, error) {
 	return nil, nil //nolint:nilnil // neither
 }
 
+// placed returns a type's own schema. One that refers to itself goes to the $defs, where
+// it is known what its references have to be.
+func (r *reflector) placed(t reflect.Type, text json.RawMessage) (*jsonschema.Schema, error) {
+	own := webhook.EventTypeInfo{Schema: text}
+	s := &jsonschema.Schema{}
+	if bytes.Equal(own.SchemaAt("#"), own.SchemaAt("#/elsewhere")) {
+		return s, json.Unmarshal(text, s)
+	}
+	at := "#/$defs/" + r.name(t)
+	r.defs[r.name(t)] = s
+	return &jsonschema.Schema{Ref: at}, json.Unmarshal(own.SchemaAt(at), s)
+}
+
 // name is what a type is called among the $defs.
 func (r *reflector) name(t reflect.Type) string {
 	if name, ok := r.names[t]; ok {
 		return name
 	}
-	base, _, _ := strings.Cut(t.Name(), "[") // without type arguments
+	base, _, _ := strings.Cut(cmp.Or(t.Name(), "Unnamed"), "[") // without type arguments
 	name := base
 	for n := 2; slices.Contains(names(r.names), name); n++ {
 		name = base + strconv.Itoa(n)
@@ -231,7 +247,7 @@ func (r *reflector) property(f field) (*jsonschema.Schema, error) {
 	if t.Name() == "" && t.Kind() == reflect.Pointer {
 		t, pointer = t.Elem(), true
 	}
-	if own, err := selfDescribed(t); f.quoted && own == nil && err == nil {
+	if own, err := r.selfDescribed(t); f.quoted && own == nil && err == nil {
 		if k := t.Kind(); k == reflect.String || reflect.Bool <= k && k <= reflect.Float64 {
 			s := &jsonschema.Schema{Type: "string"}
 			if pointer && !f.omitted {

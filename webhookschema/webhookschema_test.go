@@ -433,6 +433,9 @@ func TestSchemasOfTypes(t *testing.T) {
 			ID uuid.UUID `json:"id,omitempty"` // an array, which never is empty
 			T  []int     `json:"t,omitempty"`
 		}](t),
+		// What refers to itself goes on to, wherever it is.
+		`{"type":"object","properties":{"A":{"$ref":"#/$defs/chain"}},"required":["A"],
+			"$defs":{"chain":{"$defs":{"v":{"type":"integer"}},"properties":{"next":{"$ref":"#/$defs/chain"},"v":{"$ref":"#/$defs/chain/$defs/v"}}}}}`: schemaFor[struct{ A chain }](t),
 	} {
 		require.JSONEq(t, want, got)
 	}
@@ -450,6 +453,12 @@ func TestTypesThatDoNotEncode(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, strings.Replace(name, "outer.C", "outer: C", 1))
 	}
+}
+
+type chain struct{ _ int }
+
+func (chain) JSONSchema() json.RawMessage {
+	return json.RawMessage(`{"properties":{"v":{"$ref":"#/$defs/v"},"next":{"$ref":"#"}},"$defs":{"v":{"type":"integer"}}}`)
 }
 
 type liar struct{}

@@ -119,6 +119,8 @@ func TestPanelAsksForASession(t *testing.T) {
 		require.Equal(t, http.StatusUnauthorized, s.sends("/admin/webhooks/new", url.Values{"name": {"x"}}, "same-origin").StatusCode)
 		require.Equal(t, http.StatusForbidden, s.sends("/sign-in", url.Values{"name": {"olga"}}, "cross-site").StatusCode)
 		require.Equal(t, http.StatusForbidden, s.sends("/sign-in", url.Values{"name": {"mallory"}}, "same-origin").StatusCode)
+		s.asks(http.MethodGet, "/sign-in?name=olga", "", "Sec-Fetch-Site", "cross-site")
+		require.Equal(t, "/sign-in", s.asks(http.MethodGet, "/admin/webhooks/", "").Request.URL.Path, "a link signs nobody in")
 
 		s.signsIn("olga")
 		page = s.asks(http.MethodGet, "/admin/webhooks/", "")

@@ -47,7 +47,8 @@ func newSessions() *scs.SessionManager {
 // signIn is your login, which asks for more than a name.
 func (p people) signIn(sessions *scs.SessionManager) http.Handler {
 	login := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name := r.FormValue("name")
+		// Only a form: a link that signs in could be anybody's, and browsers follow it.
+		name := r.PostFormValue("name")
 		if _, ok := p[name]; !ok {
 			http.Error(w, "sign in", http.StatusForbidden)
 			return

@@ -184,6 +184,7 @@ func TestBrowserMended(t *testing.T) {
 	step("MendTheEndpointAndTryIt", func(p person) {
 		endpoint.Script(webhooktest.Succeed())
 		p.clicks("Send test event")
+		p.until(`!!document.querySelector("dialog[open]")`, "no dialog opens")
 		p.clicks("Send")
 		p.sees("It is on its way") // the dispatcher is in another process, as it were
 		_, err := dispatcher.RunOnce(p.t.Context())

@@ -281,6 +281,11 @@ func TestPayloadsAreAsDocumented(t *testing.T) {
 		},
 		{Type: "pinged", Title: "Pinged"},
 		{Type: "named", Title: "Named", Schema: json.RawMessage(`{"properties":{"a":{"$ref":"#/$defs/the name"}},"$defs":{"the name":{"type":"string"}}}`)},
+		{
+			Type: "identified", Title: "Identified", Sample: map[string]any{"a": "x"},
+			Schema: json.RawMessage(`{"$id":"https://acme.example/identified","properties":{"a":{"$ref":"#/$defs/x"},"b":{"$ref":"https://acme.example/identified#/$defs/x"}},
+				"$defs":{"x":{"type":"string"}}}`),
+		},
 		{Type: "rooted", Title: "Rooted", Schema: json.RawMessage(`{"type":"object","properties":{"a":{"$ref":"#"},"b":{"$ref":"#/properties/a"}}}`)},
 	})
 	require.NoError(t, err)
@@ -298,7 +303,7 @@ func TestPayloadsAreAsDocumented(t *testing.T) {
 	document, err := openapi3.NewLoader().LoadFromData(text)
 	require.NoError(t, err)
 	require.NoError(t, document.Validate(t.Context(), openapi3.EnableSchemaFormatValidation(), openapi3.EnableSchemaPatternValidation()))
-	require.Len(t, document.Webhooks, 4)
+	require.Len(t, document.Webhooks, 5)
 	whole, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	require.NoError(t, err)
 	compiler := jsonschema.NewCompiler()

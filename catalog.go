@@ -29,7 +29,7 @@ const (
 type SubjectTypeInfo struct {
 	Type        SubjectType
 	Title       string // for people, as in "Room"; required
-	Description string
+	Description string // for people; the panel shows it below the field for an id, so say where to find one
 
 	// ParseID checks an id and returns its one canonical form, by which
 	// subjects are compared. Its error is shown to the person who typed the

@@ -37,8 +37,8 @@ type DispatcherConfig struct {
 	// failed attempt, with addresses and URLs. Defaults to silence.
 	Logger *slog.Logger
 
-	// Notifier tells people about exhausted deliveries. Defaults to none:
-	// their notices wait in the store.
+	// Notifier tells people about exhausted deliveries, and about webhooks that a
+	// rule has made inactive. Defaults to none: notices wait in the store.
 	Notifier Notifier
 
 	// Tracer is told of what happens, for spans and metrics. Defaults to none.

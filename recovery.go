@@ -19,11 +19,11 @@ type Recovery struct {
 const recoverBatch = 500
 
 // Recover sends again what a webhook has missed since a time: deliveries that
-// failed get a new one, unless the event has been or is being sent to the
-// webhook again already, and held ones are released. Test events stay out. It
-// works in batches; if it returns an error, the Recovery says what had been done, and
-// calling it again, also after a crash, does only the rest. ErrConflict if the webhook is
-// inactive.
+// failed then or later get a new one, unless the event has been or is being sent to the
+// webhook again already, and held ones that were created then or later are released:
+// to release all of them is WebhookChange.Resume. Test events stay out. It works in
+// batches; if it returns an error, the Recovery says what had been done, and calling it
+// again, also after a crash, does only the rest. ErrConflict if the webhook is inactive.
 //
 // Events keep their order within the webhook's queue: what is released goes back to its
 // place there, and what is sent again lines up at the end, the oldest first.

@@ -155,8 +155,9 @@ type WebhookInput struct {
 
 	// RateLimit is how many attempts a second the receiver takes, from 1 to 1000;
 	// 0 means no limit. Each dispatcher keeps to it by itself, so with several
-	// processes the receiver may get that many times as much. What has to wait for it
-	// is delayed, which costs it no attempt, and delays nobody else.
+	// processes the receiver may get that many times as much. A tenth of a second's
+	// worth may go at once. What has to wait is delayed, which costs it no attempt,
+	// and delays nobody else.
 	RateLimit int
 
 	// IdempotencyKey makes repeating a Create harmless: within the organization

@@ -86,7 +86,7 @@ func TestTheDispatcherSaysThatAWebhookIsGone(t *testing.T) {
 	m := parse(t, got[0].raw)
 	require.Equal(t, "Webhook “Archive” has been deactivated", m.subject)
 	require.Contains(t, m.text, "(410 Gone)")
-	require.Contains(t, m.text, "Activate the webhook again.")
+	require.Contains(t, m.text, "Activate the webhook again, and have it deliver what was held.")
 	require.Contains(t, m.text, began.UTC().Format("2 January 2006, 15:04 MST"))
 }
 

@@ -296,3 +296,20 @@ func TestLookingChangesNothing(t *testing.T) {
 	require.Zero(t, world{}.run(t.Context(), "status", "--dsn", "sqlite://"+file).code)
 	require.Zero(t, world{}.run(t.Context(), "status", "--dsn", file, "--dialect", "sqlite").code)
 }
+
+// What is special in a user's name and a password is that in no form of a URL.
+func TestMariaDBWithASpecialPassword(t *testing.T) {
+	t.Parallel()
+	d := servers[2].empty(t)
+	cfg, err := mysql.ParseDSN(d.native)
+	require.NoError(t, err)
+	user, password := spaceName()[14:]+":@/", `p:/@?#&%+ "(x)`
+	name := "'" + user + "'@'%'"
+	require.NoError(t, administer(t, "mysql", d.native, "create user "+name+" identified by '"+password+"'", "drop user "+name))
+	require.NoError(t, administer(t, "mysql", d.native, "grant all on "+cfg.DBName+".* to "+name, "select 1"))
+	u := url.URL{Scheme: "mysql", User: url.UserPassword(user, password), Host: cfg.Addr, Path: "/" + cfg.DBName}
+	d.dsn = u.String()
+	got := d.run(t, "migrate")
+	require.Zero(t, got.code, got.errors)
+	require.Zero(t, d.run(t, "status").code)
+}

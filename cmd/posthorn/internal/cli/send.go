@@ -489,7 +489,7 @@ func (p Program) printSentText(s sent, a webhook.Attempt) error {
 		kind += ", tampered with: " + s.Tampered
 	}
 	if err := p.say("%s  %s %s to %s\n  webhook-id %s, %d bytes%s\n",
-		oneLine(s.EventType), oneLine(s.Subject.Type), oneLine(s.Subject.ID), oneLine(s.URL), s.EventID, s.PayloadBytes, kind); err != nil {
+		oneLine(s.EventType), oneLine(s.Subject.Type), oneLine(s.Subject.ID), visible(s.URL), s.EventID, s.PayloadBytes, kind); err != nil {
 		return err
 	}
 	if s.StatusCode == 0 {

@@ -40,7 +40,9 @@ func (d *Dispatcher) fly(f *flight) landing {
 		return l
 	}
 	if !f.notBefore.IsZero() { // by the webhook's rate limit
-		return release(f.notBefore)
+		l := release(f.notBefore)
+		l.limited = true
+		return l
 	}
 	ctx := d.tracer.AttemptStarted(f.ctx, AttemptStarted{
 		DeliveryID: c.DeliveryID, EventID: c.EventID, WebhookID: c.WebhookID, OrganizationID: c.OrganizationID,

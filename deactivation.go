@@ -140,7 +140,12 @@ func (d *Dispatcher) deactivate(ctx context.Context, p DeactivateParams) error {
 	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	p.Now = storedTime(d.clock.Now())
+	began := time.Now()
 	r, err := d.store.Deactivate(call, p)
+	d.tracer.Deactivated(ctx, DeactivateCall{
+		WebhookID: p.WebhookID, OrganizationID: p.Scope.OrganizationID, Reason: p.Reason,
+		Deactivated: r.Deactivated && err == nil, Duration: time.Since(began), Err: err,
+	})
 	if err != nil {
 		return err
 	}

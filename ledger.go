@@ -16,6 +16,7 @@ type landing struct {
 	finished *FinishedAttempt
 	released *ReleasedClaim
 	unopened bool // released because the secret did not open
+	limited  bool // released because of the webhook's rate limit
 	verdict  verdict
 }
 
@@ -173,7 +174,7 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 	defer cancel()
 	finish := FinishParams{Now: storedTime(d.clock.Now()), Outcomes: make([]FinishedAttempt, 0, len(batch))}
 	release := ReleaseParams{Now: finish.Now}
-	exhausted, unopened := false, 0
+	exhausted, unopened, limited := false, 0, 0
 	for _, l := range batch {
 		if l.finished != nil {
 			finish.Outcomes = append(finish.Outcomes, *l.finished)
@@ -181,8 +182,11 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 		}
 		if l.released != nil {
 			release.Claims = append(release.Claims, *l.released)
-			if l.unopened {
+			switch {
+			case l.unopened:
 				unopened++
+			case l.limited:
+				limited++
 			}
 		}
 	}
@@ -214,7 +218,7 @@ func (d *Dispatcher) record(ctx context.Context, batch []landing) (err error) {
 		if _, err := d.store.Release(storeCtx, release); err != nil {
 			return err
 		}
-		call.Released, call.Unopened = len(release.Claims), unopened
+		call.Released, call.Unopened, call.RateLimited = len(release.Claims), unopened, limited
 	}
 	return nil
 }

@@ -33,11 +33,12 @@ type Tracer interface {
 	PublishStarted(ctx context.Context, d PublishStarted) (out context.Context, traceContext string)
 	Published(ctx context.Context, d Publication) // the call has ended
 
-	Claimed(ctx context.Context, d ClaimCall)         // deliveries have been claimed, perhaps none
-	Recorded(ctx context.Context, d RecordCall)       // outcomes have been written
-	Settled(ctx context.Context, d SettleCall)        // leases that ran out have been dealt with
-	NoticePassedOn(ctx context.Context, d NoticeCall) // the Notifier has been called
-	Purged(ctx context.Context, d PurgeCall)          // what was old has been deleted, perhaps nothing
+	Claimed(ctx context.Context, d ClaimCall)          // deliveries have been claimed, perhaps none
+	Recorded(ctx context.Context, d RecordCall)        // outcomes have been written
+	Settled(ctx context.Context, d SettleCall)         // leases that ran out have been dealt with
+	Deactivated(ctx context.Context, d DeactivateCall) // a rule has been applied to a webhook
+	NoticePassedOn(ctx context.Context, d NoticeCall)  // the Notifier has been called
+	Purged(ctx context.Context, d PurgeCall)           // what was old has been deleted, perhaps nothing
 }
 
 // AttemptStarted describes an attempt that begins.
@@ -90,6 +91,7 @@ type RecordCall struct {
 	Finished, Released int
 	Lost               int // of those finished, the ones whose lease had been lost
 	Unopened           int // of those released, the ones whose secret did not open
+	RateLimited        int // of those released, the ones that have to wait for their webhook's rate limit
 	Duration           time.Duration
 	Err                error
 }
@@ -99,6 +101,17 @@ type SettleCall struct {
 	Settled  int
 	Duration time.Duration
 	Err      error
+}
+
+// DeactivateCall describes a rule that was applied to a webhook, which is inactive now
+// unless the rule did not hold any more.
+type DeactivateCall struct {
+	WebhookID      uuid.UUID
+	OrganizationID string
+	Reason         DeactivationReason
+	Deactivated    bool
+	Duration       time.Duration
+	Err            error
 }
 
 // NoticeCall describes a call of the Notifier.
@@ -141,6 +154,9 @@ func (NopTracer) Recorded(context.Context, RecordCall) {}
 
 // Settled does nothing.
 func (NopTracer) Settled(context.Context, SettleCall) {}
+
+// Deactivated does nothing.
+func (NopTracer) Deactivated(context.Context, DeactivateCall) {}
 
 // NoticePassedOn does nothing.
 func (NopTracer) NoticePassedOn(context.Context, NoticeCall) {}
@@ -224,6 +240,11 @@ func (t safeTracer) Recorded(ctx context.Context, d RecordCall) {
 func (t safeTracer) Settled(ctx context.Context, d SettleCall) {
 	defer t.contain()
 	t.tracer.Settled(ctx, d)
+}
+
+func (t safeTracer) Deactivated(ctx context.Context, d DeactivateCall) {
+	defer t.contain()
+	t.tracer.Deactivated(ctx, d)
 }
 
 func (t safeTracer) NoticePassedOn(ctx context.Context, d NoticeCall) {

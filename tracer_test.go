@@ -81,6 +81,10 @@ func (r *recordingTracer) Settled(_ context.Context, d webhook.SettleCall) {
 	}
 }
 
+func (r *recordingTracer) Deactivated(_ context.Context, d webhook.DeactivateCall) {
+	r.told("deactivated %s %s %t %v", d.OrganizationID, d.Reason, d.Deactivated, d.Err)
+}
+
 func (r *recordingTracer) NoticePassedOn(_ context.Context, d webhook.NoticeCall) {
 	r.told("notice %d %v", d.Notice.Deliveries, d.Err)
 }
@@ -126,6 +130,58 @@ func TestTracerMayPanic(t *testing.T) {
 	require.Equal(t, map[webhook.DeliveryState]int{webhook.DeliveryFailed: 1}, r.states(t, rigAdmin))
 	require.Len(t, r.attempts(t, rigAdmin), 1)
 	require.Equal(t, 7, strings.Count(log.String(), "the Tracer panicked"), "publishing, published, claimed, started, ended, recorded, notice")
+}
+
+// keptCalls keeps what it is told of claims given back and of rules applied.
+type keptCalls struct {
+	webhook.NopTracer
+	recorded    webhook.RecordCall // the sums
+	deactivates []webhook.DeactivateCall
+}
+
+func (k *keptCalls) Recorded(_ context.Context, d webhook.RecordCall) {
+	k.recorded.Finished += d.Finished
+	k.recorded.Released += d.Released
+	k.recorded.Unopened += d.Unopened
+	k.recorded.RateLimited += d.RateLimited
+}
+
+func (k *keptCalls) Deactivated(_ context.Context, d webhook.DeactivateCall) {
+	d.Duration = 0
+	k.deactivates = append(k.deactivates, d)
+}
+
+// The tracer learns why claims were given back: what waits for a rate limit is
+// nobody's fault.
+func TestTracerIsToldOfRateLimits(t *testing.T) {
+	t.Parallel()
+	var tr keptCalls
+	r, _ := steppedRig(t, webhook.DispatcherConfig{Tracer: &tr})
+	r.limit(t, r.register(t, rigAdmin, "limited.example", rigRoom, healthy), 10)
+	r.publish(t, "acme", rigRoom, 5)
+	_, err := r.dispatcher.RunOnce(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, webhook.RecordCall{Finished: 1, Released: 4, RateLimited: 4}, tr.recorded)
+}
+
+// And of each webhook that a rule makes inactive, or does not because the store fails.
+func TestTracerIsToldOfDeactivations(t *testing.T) {
+	t.Parallel()
+	var tr keptCalls
+	r, clock := steppedRig(t, webhook.DispatcherConfig{})
+	s := &reluctant{Store: r.store}
+	s.left.Store(1)
+	r.wire(t, s, clock, webhook.DispatcherConfig{DeactivateOnGone: true, Tracer: &tr})
+	w := r.register(t, rigAdmin, "gone.example", rigRoom, gone)
+	r.publish(t, "acme", rigRoom, 3)
+	_, err := r.dispatcher.RunOnce(t.Context())
+	require.ErrorIs(t, err, errStore)
+	_, err = r.dispatcher.RunOnce(t.Context())
+	require.NoError(t, err)
+	call := webhook.DeactivateCall{WebhookID: w.ID, OrganizationID: "acme", Reason: webhook.DeactivatedGone}
+	refused, done := call, call
+	refused.Err, done.Deactivated = errStore, true
+	require.Equal(t, []webhook.DeactivateCall{refused, done}, tr.deactivates)
 }
 
 var tracedEvent = webhook.Event{OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: rigRoom, Data: "hello"}

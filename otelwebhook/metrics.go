@@ -31,6 +31,7 @@ type instruments struct {
 	claimed, released  metric.Int64Counter
 	lost, settled      metric.Int64Counter
 	notices, purged    metric.Int64Counter
+	deactivated        metric.Int64Counter
 }
 
 // instrument makes the instruments.
@@ -59,6 +60,7 @@ func (t *Telemetry) instrument() error {
 	m.released = counter("posthorn.releases", "{delivery}", "Claims given back without an attempt.")
 	m.lost = counter("posthorn.leases.lost", "{lease}", "Attempts that were reported after their lease had been lost.")
 	m.settled = counter("posthorn.leases.settled", "{lease}", "Leases that ran out, whose attempts are logged as interrupted.")
+	m.deactivated = counter("posthorn.deactivations", "{webhook}", "Webhooks that a rule has made inactive.")
 	m.notices = counter("posthorn.notices", "{notice}", "Calls of the Notifier.")
 	m.purged = counter("posthorn.purged", "{record}", "Records that retention has deleted, and held deliveries that it has cancelled.")
 	var err error
@@ -85,8 +87,11 @@ func (t *Telemetry) startAtZero() {
 	for _, result := range []string{resultDelivering, resultUnmatched, resultDuplicate, resultRefused} {
 		zero(m.events, resultKeys, result)
 	}
-	for _, reason := range []string{reasonUnopened, reasonUnstarted} {
+	for _, reason := range []string{reasonUnopened, reasonRateLimited, reasonUnstarted} {
 		zero(m.released, reasonKeys, reason)
+	}
+	for _, reason := range []webhook.DeactivationReason{webhook.DeactivatedFailing, webhook.DeactivatedGone} {
+		zero(m.deactivated, reasonKeys, string(reason))
 	}
 	for _, record := range []string{recordPayload, recordAttempt, recordDelivery, recordEvent, recordHeld} {
 		zero(m.purged, recordKeys, record)
@@ -117,7 +122,7 @@ const (
 	resultDelivering, resultUnmatched, resultDuplicate, resultRefused = "delivering", "unmatched", "duplicate", "refused"
 	resultSent, resultFailed, resultUnknown                           = "sent", "failed", "unknown"
 
-	reasonUnopened, reasonUnstarted                                       = "unopened", "unstarted"
+	reasonUnopened, reasonRateLimited, reasonUnstarted                    = "unopened", "rate_limited", "unstarted"
 	recordPayload, recordAttempt, recordDelivery, recordEvent, recordHeld = "payload", "attempt", "delivery", "event", "held"
 )
 
@@ -259,13 +264,22 @@ func (t *Telemetry) Recorded(ctx context.Context, d webhook.RecordCall) {
 	t.measureStore(ctx, "record", d.Duration, d.Err)
 	t.add(ctx, t.metrics.lost, d.Lost, noKeys)
 	t.add(ctx, t.metrics.released, d.Unopened, reasonKeys, reasonUnopened)
-	t.add(ctx, t.metrics.released, d.Released-d.Unopened, reasonKeys, reasonUnstarted)
+	t.add(ctx, t.metrics.released, d.RateLimited, reasonKeys, reasonRateLimited)
+	t.add(ctx, t.metrics.released, d.Released-d.Unopened-d.RateLimited, reasonKeys, reasonUnstarted)
 }
 
 // Settled counts leases that ran out.
 func (t *Telemetry) Settled(ctx context.Context, d webhook.SettleCall) {
 	t.measureStore(ctx, "settle", d.Duration, d.Err)
 	t.add(ctx, t.metrics.settled, d.Settled, noKeys)
+}
+
+// Deactivated counts a webhook that a rule has made inactive.
+func (t *Telemetry) Deactivated(ctx context.Context, d webhook.DeactivateCall) {
+	t.measureStore(ctx, "deactivate", d.Duration, d.Err)
+	if d.Deactivated {
+		t.add(ctx, t.metrics.deactivated, 1, reasonKeys, string(d.Reason))
+	}
 }
 
 // NoticePassedOn counts a call of the Notifier.

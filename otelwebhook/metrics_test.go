@@ -149,16 +149,34 @@ func TestMetricsOfCalls(t *testing.T) {
 		},
 		"recording": {
 			func(tel *otelwebhook.Telemetry) {
-				tel.Recorded(ctx, webhook.RecordCall{Finished: 9, Released: 5, Lost: 2, Unopened: 1})
+				tel.Recorded(ctx, webhook.RecordCall{Finished: 9, Released: 7, Lost: 2, Unopened: 1, RateLimited: 2})
 			},
 			map[string]float64{
 				"posthorn.leases.lost": 2, "posthorn.releases{posthorn.reason=unopened}": 1,
-				"posthorn.releases{posthorn.reason=unstarted}": 4, store("record", ""): 1,
+				"posthorn.releases{posthorn.reason=rate_limited}": 2, "posthorn.releases{posthorn.reason=unstarted}": 4, store("record", ""): 1,
 			},
 		},
 		"settling": {
 			func(tel *otelwebhook.Telemetry) { tel.Settled(ctx, webhook.SettleCall{Settled: 3}) },
 			map[string]float64{"posthorn.leases.settled": 3, store("settle", ""): 1},
+		},
+		"a rule that makes a webhook inactive": {
+			func(tel *otelwebhook.Telemetry) {
+				tel.Deactivated(ctx, webhook.DeactivateCall{Reason: webhook.DeactivatedGone, Deactivated: true})
+			},
+			map[string]float64{"posthorn.deactivations{posthorn.reason=gone}": 1, store("deactivate", ""): 1},
+		},
+		"a rule that does not hold": {
+			func(tel *otelwebhook.Telemetry) {
+				tel.Deactivated(ctx, webhook.DeactivateCall{Reason: webhook.DeactivatedFailing})
+			},
+			map[string]float64{store("deactivate", ""): 1},
+		},
+		"a rule that could not be applied": {
+			func(tel *otelwebhook.Telemetry) {
+				tel.Deactivated(ctx, webhook.DeactivateCall{Reason: webhook.DeactivatedFailing, Err: errors.New("no")})
+			},
+			map[string]float64{store("deactivate", "_OTHER"): 1},
 		},
 		"a notice that fails": {
 			func(tel *otelwebhook.Telemetry) {
@@ -268,7 +286,7 @@ func TestMetricsOfTheQueue(t *testing.T) {
 		err := h.metrics.Collect(t.Context(), &rm)
 		got := values(rm)
 		maps.DeleteFunc(got, func(name string, _ float64) bool {
-			return slices.ContainsFunc([]string{"attempts", "attempt.active", "deliveries", "publish", "claims", "releases", "leases", "notices", "purged", "store"}, func(s string) bool {
+			return slices.ContainsFunc([]string{"attempts", "attempt.active", "deliveries", "publish", "claims", "releases", "deactivations", "leases", "notices", "purged", "store"}, func(s string) bool {
 				return strings.HasPrefix(name, "posthorn."+s)
 			})
 		})

@@ -2,8 +2,10 @@ package otelwebhook
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -48,9 +50,33 @@ func name(operation string, t webhook.EventType) string {
 	return operation + " " + string(t)
 }
 
+// checked returns a text of an event that has not been validated, and nothing if it
+// cannot be valid: exporters drop all spans of a batch over one that is no UTF-8.
+func checked(s string) string {
+	if len(s) > webhook.MaxIDBytes || strings.ToValidUTF8(s, "") != s {
+		return ""
+	}
+	return s
+}
+
+// describe says what was wrong with a call. Of events that were refused it names the
+// fields only, as an encoder's complaint may quote the payload.
+func describe(err error) string {
+	var faults webhook.ValidationErrors
+	if !errors.As(err, &faults) {
+		return strings.ToValidUTF8(err.Error(), "\uFFFD")
+	}
+	fields := make([]string, 0, len(faults))
+	for _, f := range faults {
+		fields = append(fields, f.Field)
+	}
+	return "refused: " + strings.Join(fields, ", ")
+}
+
 // PublishStarted begins the span of a call that publishes, whose context is stored
 // with the events.
 func (t *Telemetry) PublishStarted(ctx context.Context, d webhook.PublishStarted) (context.Context, string) {
+	d.EventType, d.OrganizationID = webhook.EventType(checked(string(d.EventType))), checked(d.OrganizationID)
 	attrs := append(make([]attribute.KeyValue, 0, 8), system, publishing, publishingAs)
 	if d.EventType != "" {
 		attrs = append(attrs, semconv.MessagingDestinationName(string(d.EventType)))
@@ -90,7 +116,7 @@ func (t *Telemetry) Published(ctx context.Context, d webhook.Publication) {
 	}
 	if err != nil {
 		attrs = append(attrs, semconv.ErrorTypeKey.String(errorType(err)))
-		span.SetStatus(codes.Error, err.Error()) // which has no secret and no payload
+		span.SetStatus(codes.Error, describe(err))
 	}
 	span.SetAttributes(attrs...)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/codes"
@@ -301,4 +302,31 @@ func TestWithoutAnSDKNothingIsStored(t *testing.T) {
 	tel.Published(ctx, webhook.Publication{Results: []webhook.PublishResult{{}}})
 	ctx = tel.AttemptStarted(ctx, webhook.AttemptStarted{})
 	tel.AttemptEnded(ctx, webhook.AttemptEnded{})
+}
+
+// What is published may be anything: of what cannot be valid a span has nothing, and
+// of a payload that does not encode no piece.
+func TestSpansOfWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	for _, edit := range []func(*webhook.Event){
+		func(e *webhook.Event) { e.Type = "\xff" },
+		func(e *webhook.Event) { e.Type = webhook.EventType(strings.Repeat("x", 1<<20)) },
+		func(e *webhook.Event) { e.OrganizationID = "a\xff" },
+		func(e *webhook.Event) { e.OrganizationID = strings.Repeat("x", 1<<20) },
+		func(e *webhook.Event) { e.Data = json.Number(payloadPart) },
+	} {
+		h.spans.Reset()
+		e := message()
+		edit(&e)
+		_, err := h.publisher.Publish(t.Context(), e)
+		require.Error(t, err)
+		spans := h.spans.GetSpans()
+		require.Len(t, spans, 1)
+		text := fmt.Sprint(spans[0].Name, " ", attrs(spans[0]), " ", spans[0].Status.Description)
+		require.True(t, utf8.ValidString(text))
+		require.Less(t, len(text), 500)
+		require.NotContains(t, text, payloadPart)
+		require.Contains(t, spans[0].Status.Description, "refused: ")
+	}
 }

@@ -339,6 +339,42 @@ func (c *MockTracerClaimedCall) DoAndReturn(f func(context.Context, webhook.Clai
 	return c
 }
 
+// Deactivated mocks base method.
+func (m *MockTracer) Deactivated(ctx context.Context, d webhook.DeactivateCall) {
+	m.ctrl.T.Helper()
+	m.ctrl.Call(m, "Deactivated", ctx, d)
+}
+
+// Deactivated indicates an expected call of Deactivated.
+func (mr *MockTracerMockRecorder) Deactivated(ctx, d any) *MockTracerDeactivatedCall {
+	mr.mock.ctrl.T.Helper()
+	call := mr.mock.ctrl.RecordCallWithMethodType(mr.mock, "Deactivated", reflect.TypeOf((*MockTracer)(nil).Deactivated), ctx, d)
+	return &MockTracerDeactivatedCall{Call: call}
+}
+
+// MockTracerDeactivatedCall wrap *gomock.Call
+type MockTracerDeactivatedCall struct {
+	*gomock.Call
+}
+
+// Return rewrite *gomock.Call.Return
+func (c *MockTracerDeactivatedCall) Return() *MockTracerDeactivatedCall {
+	c.Call = c.Call.Return()
+	return c
+}
+
+// Do rewrite *gomock.Call.Do
+func (c *MockTracerDeactivatedCall) Do(f func(context.Context, webhook.DeactivateCall)) *MockTracerDeactivatedCall {
+	c.Call = c.Call.Do(f)
+	return c
+}
+
+// DoAndReturn rewrite *gomock.Call.DoAndReturn
+func (c *MockTracerDeactivatedCall) DoAndReturn(f func(context.Context, webhook.DeactivateCall)) *MockTracerDeactivatedCall {
+	c.Call = c.Call.DoAndReturn(f)
+	return c
+}
+
 // NoticePassedOn mocks base method.
 func (m *MockTracer) NoticePassedOn(ctx context.Context, d webhook.NoticeCall) {
 	m.ctrl.T.Helper()

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -37,18 +39,57 @@ type Program struct {
 
 // Main runs a command until it is done or ctx ends, and returns the exit code.
 func Main(ctx context.Context, p Program) int {
-	root := p.root()
-	cmd, err := root.ExecuteContextC(ctx)
+	out := &output{to: p.Stdout}
+	p.Stdout = out
+	cmd, err := p.root().ExecuteContextC(ctx)
+	if lost := out.fault(); lost != nil { // whatever else there is to say
+		err = failed("%w", lost)
+	}
 	if err == nil {
 		return exitOK
 	}
 	code := exitCodeOf(err)
-	text := oneLine(err.Error())
+	text := err.Error()
+	if said := unknownCommand.FindStringSubmatch(text); said != nil && !word.MatchString(said[1]) {
+		text = "unknown command"
+	}
+	text = oneLine(text)
 	if code == exitUsage {
 		text += "; see " + cmd.CommandPath() + " --help"
 	}
 	_, _ = fmt.Fprintf(p.Stderr, "%s: %s\n", cmd.CommandPath(), text)
 	return code
+}
+
+// unknownCommand is what cobra says of what is in a command's place. Only a word is
+// repeated: anything else may be a secret, or a database with its password.
+var (
+	unknownCommand = regexp.MustCompile(`(?s)^unknown command "(.*)" for "`)
+	word           = regexp.MustCompile(`^[a-z-]{1,20}$`)
+)
+
+// output remembers whether everything could be written. Help and completion do not say.
+type output struct {
+	to  io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+// Write writes.
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.to.Write(b)
+	if err != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.err = err
+	}
+	return n, err
+}
+
+func (o *output) fault() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
 }
 
 // exitError is an error with an exit code.
@@ -134,13 +175,22 @@ receiver to look at, verify checks a request that was saved.
 
 // flagFault says which rule a flag's value breaks, instead of what a parser says.
 func flagFault(err error) error {
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		if short := unknown.GetSpecifiedShortnames(); short != "" { // what comes after it may be a secret
+			return errors.New("unknown flag: -" + short[:1] + "; names of flags begin with two dashes")
+		}
+		if !word.MatchString(unknown.GetSpecifiedName()) {
+			return errors.New("unknown flag")
+		}
+		return err
+	}
 	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
 	if !ok {
 		return err
 	}
 	f := invalid.GetFlag()
 	rule := map[string]string{
-		"int": "must be a whole number", "bool": "must be true or false", "duration": "must be a time with its unit, as in 30s or 5m",
+		"stringSlice": "must be values with commas between them", "int": "must be a whole number", "bool": "must be true or false", "duration": "must be a time with its unit, as in 30s or 5m",
 	}[f.Value.Type()]
 	if rule == "" {
 		return err
@@ -156,7 +206,12 @@ func completeWith(cmd *cobra.Command, flag string, values ...string) {
 
 // takesNoFiles is for commands without arguments.
 func takesNoFiles(cmd *cobra.Command) *cobra.Command {
-	cmd.Args = cobra.NoArgs
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 { // which are not repeated: they may be a secret
+			return errors.New("it takes no arguments")
+		}
+		return nil
+	}
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return cmd
 }

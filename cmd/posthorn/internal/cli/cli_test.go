@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -61,6 +63,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"send"}, "URL: is required"},
 		{[]string{"send", "a", "b"}, "URL: is required, and only one"},
 		{[]string{"send", "--colour", "x"}, "unknown flag: --colour"},
+		{[]string{"send", "-colour", "x"}, "unknown flag: -c"},
 		{[]string{"send", "ftp://127.0.0.1"}, "URL: must begin with https://"},
 		{[]string{"send", "http://example.com/"}, "URL: must begin with https://, unless it is of this machine"},
 		{[]string{"send", "https://10.0.0.1/"}, "URL: must not have a private"},
@@ -92,7 +95,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"listen", "--secret", "not base64"}, "--scheme pivot"},
 		{[]string{"listen", "--json=maybe"}, "--json: must be true or false"},
 		{[]string{"listen", "--tls-cert", none}, "missing [tls-key]"},
-		{[]string{"listen", "now"}, `unknown command "now"`},
+		{[]string{"listen", "now"}, "it takes no arguments"},
 		{[]string{"verify", "a", "b"}, "FILE: must be only one"},
 		{[]string{"verify", none, "--headers", none, "--body", none}, "--headers: must not be there beside FILE"},
 		{[]string{"verify", "--headers", none}, "missing [body]"},
@@ -150,6 +153,10 @@ func TestWhatIsNotThere(t *testing.T) {
 		{"migrate", "--dsn", missing + "/x/hooks.db"},
 		{"status", "--dsn", "postgres://u:hunter2@127.0.0.1:1/x"},
 		{"status", "--dsn", "mysql://u:hunter2@127.0.0.1:1/x"},
+		{"status", "--dsn", "mysql://u:hunter2@127.0.0.1:1/x?loc=Europe/Berlin"},
+		{"status", "--dsn", "MySQL://u:hunter2@127.0.0.1:1/a%40b?charset=utf8mb4"},
+		{"status", "--dsn", "postgres://u:hunter2?x@127.0.0.1:1/x"}, // which pgx reads
+		{"status", "--dsn", "postgres://u:hunter2@127.0.0.1:1/a%40b?application_name=a@b"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			t.Parallel()
@@ -173,6 +180,24 @@ func TestErrorsKeepSecrets(t *testing.T) {
 		{"migrate", "-dsn=u:hunter2@tcp(h)/x"},
 		{"migrate", "-dsn=host=h password=hunter2 dbname=x"},
 		{"migrate", "-dsn=host=h password='hunter2 x' dbname=x"},
+		{"migrate", "mysql://u:hunter2/a@h/x"},
+		{"migrate", "-dsn=mysql://u:hun ter2/hunter2@h/x"},
+		{"migrate", "host=h password = hunter2"},
+		{"migrate", "u:p hunter2@tcp(h)/x"},
+		{"migrate", "hunter2"},
+		{"send", "-xhunter2", "http://127.0.0.1/"},
+		{"mysql://u:hunter2/a@h/x"},
+		{"my hunter2"},
+		{"my\"hunter2"},
+		{"send", "--my hunter2", "http://127.0.0.1/"},
+		{"migrate", "--dsn", "mysql://h/x?a;b=hunter2"},
+		// A password that is not percent-encoded is neither taken for a name nor looked up.
+		{"migrate", "--dsn", "postgres://u:p@ss/hunter2@127.0.0.1:1/x"},
+		{"migrate", "--dsn", "postgres://u:p@h/x?hunter2@127.0.0.1:1/x"},
+		{"migrate", "--dsn", "mysql://u:p@ss/hunter2@127.0.0.1:1/x"},
+		{"migrate", "--dsn", "mysql://u:p@h/x?hunter2@127.0.0.1:1/x"},
+		{"migrate", "--dsn", "mysql://u:p@h/x#hunter2@127.0.0.1:1/x"},
+		{"migrate", "--dsn", "MySQL://u:p@ss/hunter2@127.0.0.1:1/x"},
 	} {
 		got := world{}.run(t.Context(), args...)
 		require.Equal(t, 2, got.code)
@@ -257,4 +282,65 @@ func mainWith(ctx context.Context, out io.Writer, args ...string) int {
 	return cli.Main(ctx, cli.Program{
 		Args: args, Stdin: strings.NewReader(""), Stdout: out, Stderr: io.Discard, Getenv: func(string) string { return "" },
 	})
+}
+
+// full is a disk that is full.
+type full struct{}
+
+// Write writes nothing.
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// What could not be printed is no wrong usage, and not done well.
+func TestWithoutOutput(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "app.db")
+	saved := write(t, "request", dryRun(t))
+	for _, args := range [][]string{
+		{"version"}, {"--version"}, {"--help"}, {"completion", "bash"}, {"migrate", "--dsn", file}, {"migrate", "--dsn", file, "--json"},
+		{"status", "--dsn", file}, {"status", "--dsn", file, "--json"}, {"send", "http://127.0.0.1/", "--dry-run"}, {"verify", saved}, {"verify", "--json", saved},
+	} {
+		var errs bytes.Buffer
+		code := cli.Main(t.Context(), cli.Program{
+			Args: args, Stdin: strings.NewReader(""), Stdout: full{}, Stderr: &errs, Getenv: func(name string) string { return withSecret.env[name] },
+		})
+		require.Equal(t, 3, code, "%s: %s", args, &errs)
+		require.Regexp(t, `^posthorn[a-z ]*: .*no space left on device\n$`, errs.String())
+	}
+}
+
+// Ctrl-C ends what waits for its input.
+func TestInputThatDoesNotCome(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"verify"}, {"send", "http://127.0.0.1/", "--data", "-"}} {
+		reader, writer := io.Pipe()
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan int, 1)
+		var errs bytes.Buffer
+		go func() {
+			ended <- cli.Main(ctx, cli.Program{
+				Args: args, Stdin: reader, Stdout: io.Discard, Stderr: &errs, Getenv: func(name string) string { return withSecret.env[name] },
+			})
+		}()
+		_, err := writer.Write([]byte("A")) // which is read when it waits for more
+		require.NoError(t, err)
+		stop()
+		select {
+		case code := <-ended:
+			require.Equal(t, 3, code, errs.String())
+			require.Contains(t, errs.String(), "context canceled")
+		case <-time.After(10 * time.Second):
+			require.Fail(t, "it waits on")
+		}
+		require.NoError(t, writer.Close())
+	}
+}
+
+// A saved request may be something else altogether.
+func TestALineThatIsNoHeaderIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	w := withSecret
+	w.stdin = "A: b\nhunter2\n\n"
+	got := w.run(t.Context(), "verify")
+	require.Equal(t, 3, got.code)
+	require.NotContains(t, got.errors, "hunter2")
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -101,7 +102,7 @@ func dialectOf(flag, dsn string, said sqlstore.Dialect) (sqlstore.Dialect, error
 		return "", wrongUsage("--dialect", "must be postgres, mysql or sqlite")
 	}
 	scheme, _, _ := strings.Cut(dsn, ":")
-	found := schemes[scheme]
+	found := schemes[strings.ToLower(scheme)]
 	if found != "" && said != "" && found != said {
 		return "", wrongUsage("--dialect", fmt.Sprintf("must be left out or be %s, as %s says", found, flag))
 	}
@@ -123,35 +124,64 @@ func dialectOf(flag, dsn string, said sqlstore.Dialect) (sqlstore.Dialect, error
 // Parsers repeat what they could not parse, passwords included, so what they say
 // is not passed on.
 
+// misread says that an @ is where a URL of a database has none: in its path, or in
+// place of an option. Then what comes before is a piece of a password, of which the rest
+// would be taken for names, looked up and printed.
+func misread(dsn string) bool {
+	_, rest, isURL := strings.Cut(dsn, "://")
+	end := strings.IndexAny(rest, "/?#")
+	if !isURL || end < 0 {
+		return false
+	}
+	path, options, _ := strings.Cut(rest[end:], "?")
+	if strings.Contains(path, "@") {
+		return true
+	}
+	for option := range strings.SplitSeq(options, "&") {
+		name, _, _ := strings.Cut(option, "=")
+		if strings.Contains(name, "@") {
+			return true
+		}
+	}
+	return false
+}
+
 func postgresSource(flag, dsn string) (source, error) {
 	cfg, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return source{}, wrongUsage(flag, "must be a URL as in postgres://db.example/app, or pairs as in host=db.example dbname=app, as pgx reads them")
+	misread := err == nil && misread(dsn) && (strings.Contains(cfg.Database, "@") ||
+		slices.ContainsFunc(slices.Collect(maps.Keys(cfg.RuntimeParams)), func(name string) bool { return strings.Contains(name, "@") }))
+	if err != nil || misread { // pgx can read some of what should have been encoded
+		return source{}, wrongUsage(flag, "must be a URL as in postgres://db.example/app, with what is special in user and password percent-encoded, or pairs as in host=db.example dbname=app, as pgx reads them")
 	}
 	place := fmt.Sprintf("PostgreSQL database %s at %s", cfg.Database, net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)))
 	return source{sqlstore.Postgres, place, "", func() (*sql.DB, error) { return stdlib.OpenDB(*cfg), nil }}, nil
 }
 
 func mysqlSource(flag, dsn string) (source, error) {
-	if scheme, _, found := strings.Cut(dsn, "://"); found && schemes[scheme] != "" {
-		u, err := url.Parse(dsn)
-		if err != nil || u.Host == "" || u.Opaque != "" {
+	var u *url.URL
+	if scheme, _, found := strings.Cut(dsn, "://"); found && schemes[strings.ToLower(scheme)] != "" {
+		var err error
+		u, err = url.Parse(dsn)
+		if err != nil || u.Host == "" || u.Opaque != "" || misread(dsn) {
 			return source{}, wrongUsage(flag, "must be a URL as in mysql://db.example/app, with what is special in user and password percent-encoded")
 		}
-		cfg := mysql.NewConfig()
-		cfg.User, cfg.Net, cfg.Addr, cfg.DBName = u.User.Username(), "tcp", u.Host, strings.TrimPrefix(u.Path, "/")
-		cfg.Passwd, _ = u.User.Password()
+		address := u.Host
 		if u.Port() == "" {
-			cfg.Addr = net.JoinHostPort(u.Hostname(), "3306")
+			address = net.JoinHostPort(u.Hostname(), "3306")
 		}
-		dsn = cfg.FormatDSN()
-		if u.RawQuery != "" {
-			dsn += map[bool]string{false: "?", true: "&"}[strings.Contains(dsn, "?")] + u.RawQuery
+		options, err := url.ParseQuery(u.RawQuery)
+		if err != nil {
+			return source{}, wrongUsage(flag, "must have options as in a URL, joined by &")
 		}
+		dsn = "tcp(" + address + ")/?" + options.Encode() // user, password and database come as they are
 	}
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		return source{}, wrongUsage(flag, "must be a URL as in mysql://db.example/app, or as in tcp(db.example:3306)/app, as go-sql-driver/mysql reads it")
+	}
+	if u != nil {
+		cfg.User, cfg.DBName = u.User.Username(), strings.TrimPrefix(u.Path, "/")
+		cfg.Passwd, _ = u.User.Password()
 	}
 	if cfg.DBName == "" {
 		return source{}, wrongUsage(flag, "must name a database, after the last slash")

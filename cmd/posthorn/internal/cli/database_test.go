@@ -296,3 +296,55 @@ func TestLookingChangesNothing(t *testing.T) {
 	require.Zero(t, world{}.run(t.Context(), "status", "--dsn", "sqlite://"+file).code)
 	require.Zero(t, world{}.run(t.Context(), "status", "--dsn", file, "--dialect", "sqlite").code)
 }
+
+// What is special in a user's name and a password is that in no form of a URL.
+func TestMariaDBWithASpecialPassword(t *testing.T) {
+	t.Parallel()
+	d := servers[2].empty(t)
+	cfg, err := mysql.ParseDSN(d.native)
+	require.NoError(t, err)
+	user, password := spaceName()[14:]+":@/", `p:/@?#&%+ "(x)`
+	name := "'" + user + "'@'%'"
+	require.NoError(t, administer(t, "mysql", d.native, "create user "+name+" identified by '"+password+"'", "drop user "+name))
+	require.NoError(t, administer(t, "mysql", d.native, "grant all on "+cfg.DBName+".* to "+name, "select 1"))
+	u := url.URL{Scheme: "mysql", User: url.UserPassword(user, password), Host: cfg.Addr, Path: "/" + cfg.DBName}
+	d.dsn = u.String()
+	got := d.run(t, "migrate")
+	require.Zero(t, got.code, got.errors)
+	require.Zero(t, d.run(t, "status").code)
+}
+
+// Tables of a later release are left alone, and looked at if this one may.
+func TestTablesOfALaterRelease(t *testing.T) {
+	t.Parallel()
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			d := s.empty(t)
+			require.Zero(t, d.run(t, "migrate").code)
+			db, err := sql.Open(d.driver, d.native)
+			require.NoError(t, err)
+			defer db.Close()
+			later := func(oldest int) {
+				_, err := db.ExecContext(t.Context(), "delete from posthorn_schema where version = 9")
+				require.NoError(t, err)
+				_, err = db.ExecContext(t.Context(), fmt.Sprintf("insert into posthorn_schema (version, oldest) values (9, %d)", oldest))
+				require.NoError(t, err)
+			}
+			later(latest)
+			for _, args := range [][]string{{"migrate", "--json"}, {"migrate", "--dry-run", "--json"}} {
+				doc := decode(t, d.run(t, args...))
+				require.Equal(t, []any{9.0, 9.0, []any{}}, []any{doc["from"], doc["to"], doc["files"]})
+			}
+			require.Contains(t, d.run(t, "migrate").out, "have version 9, nothing to do")
+			require.Zero(t, d.run(t, "status").code)
+			later(9)
+			for _, args := range [][]string{{"migrate"}, {"migrate", "--dry-run"}, {"status"}} {
+				got := d.run(t, args...)
+				require.Equal(t, 3, got.code)
+				require.Empty(t, got.out)
+				require.Contains(t, got.errors, "use a newer release")
+			}
+		})
+	}
+}

@@ -16,6 +16,7 @@ import (
 
 const (
 	maxBody  = 1 << 20         // bytes of a request's body, as the library's Verifier has it
+	maxHeads = 64 << 10        // and of its headers
 	goodbye  = 5 * time.Second // for answers under way when listening ends
 	maxDelay = time.Hour
 )
@@ -124,6 +125,7 @@ func (p Program) runListen(ctx context.Context, flags listenFlags, in *inspector
 		Handler: rcv, ErrorLog: log.New(io.Discard, "", 0),
 		BaseContext:       func(net.Listener) context.Context { return ctx }, // delays end with it
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		MaxHeaderBytes: maxHeads,
 	}
 	scheme := "http"
 	serve := func() error { return server.Serve(listener) }

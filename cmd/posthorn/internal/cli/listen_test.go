@@ -206,3 +206,18 @@ type closed struct{}
 
 // Write writes nothing.
 func (closed) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// A stranger's headers take no more memory than a webhook's could.
+func TestListenBoundsHeaders(t *testing.T) {
+	t.Parallel()
+	l := listen(t)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, l.url, http.NoBody)
+	require.NoError(t, err)
+	r.Header.Set("A", strings.Repeat("x", 100<<10))
+	resp, err := (&http.Client{Timeout: time.Minute}).Do(r)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
+	l.stop()
+	require.Zero(t, (<-l.ended).code)
+}

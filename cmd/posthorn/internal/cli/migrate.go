@@ -50,10 +50,12 @@ there is none. Webhooks' secrets are neither read nor written.
 				return err
 			}
 			if asJSON {
-				return writeJSON(p.Stdout, m)
+				if err := writeJSON(p.Stdout, m); err != nil {
+					return failed("%w", err)
+				}
+				return nil
 			}
-			_, err = fmt.Fprintln(p.Stdout, visible(src.place+": "+m.text()))
-			return err
+			return p.say("%s\n", oneLine(src.place+": "+m.text()))
 		},
 	})
 	flags.add(cmd)

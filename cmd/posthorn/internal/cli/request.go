@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -76,13 +77,47 @@ func headersOf(text []byte) (http.Header, error) {
 	full := slices.Concat(bytes.TrimRight(text, "\r\n"), []byte("\r\n\r\n"))
 	h, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(full))).ReadMIMEHeader()
 	if err != nil {
-		return nil, fmt.Errorf("has a line among its headers that is none: %w", err)
+		return nil, fmt.Errorf("has a line among its headers that is none%s", oddLine(text)) // the error repeats it, whatever it is
 	}
 	return http.Header(h), nil
 }
 
-// readFile reads a file, or what comes in if its name is "-".
-func (p Program) readFile(name string) ([]byte, error) {
+// oddLine says which line has no name, as far as that is what is wrong.
+func oddLine(text []byte) string {
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		if number > 1 && (line[0] == ' ' || line[0] == '\t') { // goes on with the one before
+			continue
+		}
+		if bytes.IndexByte(line, ':') < 1 {
+			return fmt.Sprintf(": number %d", number)
+		}
+	}
+	return ""
+}
+
+// readFile reads a file, or what comes in if its name is "-", unless ctx ends: pipes
+// and people may take any time.
+func (p Program) readFile(ctx context.Context, name string) ([]byte, error) {
+	var (
+		text []byte
+		err  error
+	)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		text, err = p.readAll(name)
+	}()
+	select {
+	case <-done:
+		return text, err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", name, ctx.Err())
+	}
+}
+
+func (p Program) readAll(name string) ([]byte, error) {
 	in := p.Stdin
 	if name != "-" {
 		f, err := os.Open(name)

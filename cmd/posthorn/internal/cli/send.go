@@ -135,7 +135,7 @@ func (p Program) runSend(ctx context.Context, endpoint string, flags sendFlags) 
 	if flags.timeout < time.Second {
 		return wrongUsage("--timeout", "must be at least 1s")
 	}
-	event, catalog, err := p.event(flags)
+	event, catalog, err := p.event(ctx, flags)
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (p Program) runSend(ctx context.Context, endpoint string, flags sendFlags) 
 }
 
 // event reads what is to be published.
-func (p Program) event(flags sendFlags) (webhook.Event, *webhook.Catalog, error) {
+func (p Program) event(ctx context.Context, flags sendFlags) (webhook.Event, *webhook.Catalog, error) {
 	e := webhook.Event{Type: webhook.EventType(flags.eventType), OrganizationID: "posthorn-send"}
 	if flags.subject == "" {
 		flags.subject = string(webhook.SubjectRoom) + ":" + uuid.NewString()
@@ -187,7 +187,7 @@ func (p Program) event(flags sendFlags) (webhook.Event, *webhook.Catalog, error)
 			return e, nil, wrongUsage("--event-id", "must be a UUID")
 		}
 	}
-	data, err := p.data(flags.data)
+	data, err := p.data(ctx, flags.data)
 	if err != nil {
 		return e, nil, err
 	}
@@ -214,7 +214,7 @@ func (p Program) event(flags sendFlags) (webhook.Event, *webhook.Catalog, error)
 }
 
 // data returns the JSON that a flag says, nil if it is empty.
-func (p Program) data(flag string) ([]byte, error) {
+func (p Program) data(ctx context.Context, flag string) ([]byte, error) {
 	name, isFile := strings.CutPrefix(flag, "@")
 	switch {
 	case flag == "":
@@ -224,7 +224,7 @@ func (p Program) data(flag string) ([]byte, error) {
 	case !isFile:
 		return []byte(flag), nil
 	}
-	text, err := p.readFile(name)
+	text, err := p.readFile(ctx, name)
 	if err != nil {
 		return nil, failed("--data: %w", err)
 	}
@@ -489,7 +489,7 @@ func (p Program) printSentText(s sent, a webhook.Attempt) error {
 		kind += ", tampered with: " + s.Tampered
 	}
 	if err := p.say("%s  %s %s to %s\n  webhook-id %s, %d bytes%s\n",
-		oneLine(s.EventType), oneLine(s.Subject.Type), oneLine(s.Subject.ID), oneLine(s.URL), s.EventID, s.PayloadBytes, kind); err != nil {
+		oneLine(s.EventType), oneLine(s.Subject.Type), oneLine(s.Subject.ID), visible(s.URL), s.EventID, s.PayloadBytes, kind); err != nil {
 		return err
 	}
 	if s.StatusCode == 0 {

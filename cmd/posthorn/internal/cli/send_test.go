@@ -121,6 +121,15 @@ func TestSend(t *testing.T) {
 	}
 }
 
+// A URL is shown as it is: it has no user name, and an @ of its path is none.
+func TestSendShowsTheURL(t *testing.T) {
+	t.Parallel()
+	in := newInbox(t, (*httptest.Server).Start, status(http.StatusOK))
+	got := withSecret.run(t.Context(), "send", in.URL+"/users/@me")
+	require.Zero(t, got.code, got.errors)
+	require.Contains(t, got.out, " to "+in.URL+"/users/@me\n")
+}
+
 func TestSendTampered(t *testing.T) {
 	t.Parallel()
 	in := newInbox(t, (*httptest.Server).Start, status(http.StatusUnauthorized))

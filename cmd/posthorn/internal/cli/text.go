@@ -57,8 +57,8 @@ func oneLine(s string) string {
 
 var (
 	secretForm   = regexp.MustCompile(`whsec_[A-Za-z0-9+/=_-]+`)
-	passwordForm = regexp.MustCompile(`(?i)(password=)('[^']*'|\S+)`)
-	userinfoForm = regexp.MustCompile(`://[^\s/?#]*@`)
+	passwordForm = regexp.MustCompile(`(?i)(password\s*=\s*)('[^']*'|\S+)`)
+	userinfoForm = regexp.MustCompile(`://\S*@`)
 	nativeForm   = regexp.MustCompile(`[^\s"']+@(tcp|unix)\(`)
 )
 

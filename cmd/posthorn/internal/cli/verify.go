@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -38,8 +39,8 @@ An old request is refused unless --at or --ignore-age says otherwise.
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
-			h, payload, err := p.requestOf(args, headers, body)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, payload, err := p.requestOf(cmd.Context(), args, headers, body)
 			if err != nil {
 				return err
 			}
@@ -67,13 +68,13 @@ An old request is refused unless --at or --ignore-age says otherwise.
 }
 
 // requestOf reads what the command line names.
-func (p Program) requestOf(args []string, headers, body string) (http.Header, []byte, error) {
+func (p Program) requestOf(ctx context.Context, args []string, headers, body string) (http.Header, []byte, error) {
 	if headers == "" {
 		name := "-"
 		if len(args) == 1 {
 			name = args[0]
 		}
-		text, err := p.readFile(name)
+		text, err := p.readFile(ctx, name)
 		if err != nil {
 			return nil, nil, failed("%w", err)
 		}
@@ -86,7 +87,7 @@ func (p Program) requestOf(args []string, headers, body string) (http.Header, []
 	if len(args) > 0 {
 		return nil, nil, wrongUsage("--headers", "must not be there beside FILE")
 	}
-	text, err := p.readFile(headers)
+	text, err := p.readFile(ctx, headers)
 	if err != nil {
 		return nil, nil, failed("--headers: %w", err)
 	}
@@ -94,7 +95,7 @@ func (p Program) requestOf(args []string, headers, body string) (http.Header, []
 	if err != nil {
 		return nil, nil, failed("--headers: %s %w", headers, err)
 	}
-	payload, err := p.readFile(body)
+	payload, err := p.readFile(ctx, body)
 	if err != nil {
 		return nil, nil, failed("--body: %w", err)
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -31,8 +30,7 @@ func (p Program) versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Say which build this is",
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(p.Stdout, "posthorn %s\n", version())
-			return err
+			return p.say("posthorn %s\n", version())
 		},
 	})
 }

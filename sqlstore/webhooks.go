@@ -41,8 +41,8 @@ func scanHook(scan func(...any) error, h *hook) error {
 	if h.active { // of an earlier release, perhaps, which leaves the reason there
 		h.Status, h.DeactivatedFor = webhook.StatusActive, ""
 	}
-	if h.StatusSince.IsZero() {
-		h.StatusSince = h.CreatedAt
+	if h.StatusSince.IsZero() { // of an earlier release: since its last edit, at the latest, which no rule may take for longer
+		h.StatusSince = h.UpdatedAt
 	}
 	return err
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/posthorn/webhook"
 	"github.com/posthorn/webhook/internal/integration"
 	"github.com/posthorn/webhook/sqlstore"
+	"github.com/posthorn/webhook/webhooktest"
 )
 
 // TestUpgradeUnderWay: processes go on while the tables are brought to a version
@@ -325,4 +326,35 @@ func requireKept(t *testing.T, store webhook.Store, kept *keptRows) {
 	require.NoError(t, err)
 	require.Len(t, notices.Claims, 1)
 	require.Equal(t, "fails", notices.Claims[0].Notice.WebhookName)
+}
+
+// Of a webhook that an earlier release has kept nobody knows since when it is active:
+// perhaps since its last edit only, which no rule may take for longer.
+func TestStatusKeptByAnEarlierRelease(t *testing.T) {
+	t.Parallel()
+	space := integration.SQLite.Migrated(t)
+	store := space.Store(t)
+	now := time.Now().UTC().Truncate(time.Hour)
+	clock := webhooktest.NewClock(now.Add(-100 * time.Hour))
+	m, err := webhook.NewManager(store, webhook.ManagerConfig{Clock: clock})
+	require.NoError(t, err)
+	w, _, err := m.Create(t.Context(), adminOf(acme), webhook.WebhookInput{
+		Name: "old", EndpointURL: "https://archive.example/in",
+		Subscriptions: []webhook.Subscription{{Subject: room, EventType: webhook.EventMessageSent}},
+	})
+	require.NoError(t, err)
+	space.Exec(t, fmt.Sprintf("update posthorn_webhooks set status_at = null, updated_at = %d", now.Add(-3*time.Hour).UnixMicro()))
+	for _, hours := range []time.Duration{99, 98, 97, 2, 1} {
+		space.Exec(t, fmt.Sprintf("insert into posthorn_counters (webhook_id, hour, succeeded, failed, interrupted, latency0, latency1, latency2, latency3, latency4, latency5, latency6, latency7, latency8, latency9, latency10) select id, %d, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 from posthorn_webhooks",
+			now.Add(-hours*time.Hour).UnixMicro()))
+	}
+	r, err := store.Deactivate(t.Context(), webhook.DeactivateParams{
+		Scope: webhook.Scope{OrganizationID: acme}, WebhookID: w.ID, Reason: webhook.DeactivatedFailing, Now: now,
+		Rule: webhook.FailingRule{Before: now.Add(-72 * time.Hour), Recent: now.Add(-24 * time.Hour)},
+	})
+	require.NoError(t, err)
+	require.False(t, r.Deactivated)
+	got, err := m.Webhook(t.Context(), adminOf(acme), w.ID)
+	require.NoError(t, err)
+	require.Equal(t, now.Add(-3*time.Hour), got.StatusSince)
 }

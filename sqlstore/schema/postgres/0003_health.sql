@@ -4,7 +4,7 @@
 
 alter table posthorn_webhooks add column rate_limit bigint not null default 0; -- attempts a second; 0 means no limit
 alter table posthorn_webhooks add column deactivated_for text; -- the rule that made it inactive; null if a person did
-alter table posthorn_webhooks add column status_at bigint; -- since when it is active, or inactive; null means its creation
+alter table posthorn_webhooks add column status_at bigint; -- since when it is active, or inactive; null means since its last edit, at the latest
 
 alter table posthorn_counters add column last_success_at bigint; -- of the hour's attempts
 alter table posthorn_counters add column failed_since bigint not null default 0; -- failures of the hour after that

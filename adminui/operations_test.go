@@ -242,7 +242,7 @@ type unhurriedStore struct{ *memstore.Store }
 
 func (s unhurriedStore) Overview(ctx context.Context, p webhook.OverviewParams) (webhook.Overview, error) {
 	o, err := s.Store.Overview(ctx, p)
-	time.Sleep(2 * time.Second)
+	time.Sleep(2 * time.Second) //nolint:forbidigo // inside a synctest bubble
 	return o, err
 }
 

@@ -203,7 +203,7 @@ func (rcv *receiver) judge(body []byte, h http.Header, readErr error) (status in
 	}
 	now := time.Now().UTC()
 	rep := report{ReceivedAt: &now, Schemes: []finding{}}
-	why := ""
+	var why string
 	_, tooLarge := errors.AsType[*http.MaxBytesError](readErr)
 	switch {
 	case tooLarge:

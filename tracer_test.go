@@ -184,6 +184,21 @@ func TestTracerIsToldOfDeactivations(t *testing.T) {
 	require.Equal(t, []webhook.DeactivateCall{refused, done}, tr.deactivates)
 }
 
+// A Tracer that panics keeps no rule from being applied.
+func TestTracerMayPanicAtADeactivation(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	r, _ := steppedRig(t, webhook.DispatcherConfig{
+		Tracer: &recordingTracer{panic: true}, Logger: slog.New(slog.NewTextHandler(&log, nil)), DeactivateOnGone: true,
+	})
+	w := r.register(t, rigAdmin, "gone.example", rigRoom, gone)
+	r.publish(t, "acme", rigRoom, 1)
+	_, err := r.dispatcher.RunOnce(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, webhook.DeactivatedGone, r.webhook(t, w).DeactivatedFor)
+	require.Contains(t, log.String(), "safeTracer.Deactivated")
+}
+
 var tracedEvent = webhook.Event{OrganizationID: "acme", Type: webhook.EventMessageSent, Subject: rigRoom, Data: "hello"}
 
 // What the tracer gives at a call of Publish comes back with each attempt, and in

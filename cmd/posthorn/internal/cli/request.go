@@ -124,7 +124,7 @@ func (p Program) readAll(name string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = f.Close() }()
+		defer func() { _ = f.Close() }() // read only
 		in = f
 	}
 	text, err := io.ReadAll(io.LimitReader(in, maxSaved+1))

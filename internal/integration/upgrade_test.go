@@ -344,9 +344,9 @@ func TestStatusKeptByAnEarlierRelease(t *testing.T) {
 	})
 	require.NoError(t, err)
 	space.Exec(t, fmt.Sprintf("update posthorn_webhooks set status_at = null, updated_at = %d", now.Add(-3*time.Hour).UnixMicro()))
-	for _, hours := range []time.Duration{99, 98, 97, 2, 1} {
+	for _, hours := range []int{99, 98, 97, 2, 1} {
 		space.Exec(t, fmt.Sprintf("insert into posthorn_counters (webhook_id, hour, succeeded, failed, interrupted, latency0, latency1, latency2, latency3, latency4, latency5, latency6, latency7, latency8, latency9, latency10) select id, %d, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 from posthorn_webhooks",
-			now.Add(-hours*time.Hour).UnixMicro()))
+			now.Add(-time.Duration(hours)*time.Hour).UnixMicro()))
 	}
 	r, err := store.Deactivate(t.Context(), webhook.DeactivateParams{
 		Scope: webhook.Scope{OrganizationID: acme}, WebhookID: w.ID, Reason: webhook.DeactivatedFailing, Now: now,

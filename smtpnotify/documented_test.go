@@ -11,10 +11,10 @@ import (
 	"github.com/posthorn/webhook/smtpnotify"
 )
 
-// README has a row for each field of Config, in the order of the fields.
-func TestREADMEConfigurationIsComplete(t *testing.T) {
+// docs/configuration.md has a row for each field of Config, in the order of the fields.
+func TestConfigurationIsDocumented(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../README.md")
+	text, err := os.ReadFile("../docs/configuration.md")
 	require.NoError(t, err)
 	_, table, found := strings.Cut(string(text), "\n| `smtpnotify.Config` | default | meaning |\n|---|---|---|\n")
 	require.True(t, found)

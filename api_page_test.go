@@ -20,7 +20,7 @@ import (
 	"github.com/posthorn/webhook/webhooktest"
 )
 
-// mountAPI is what README shows of the JSON API.
+// mountAPI is what docs/api.md shows first.
 func mountAPI(mux *http.ServeMux, mgr *webhook.Manager, tokens map[string]webhook.Actor) error {
 	actorFromToken := func(r *http.Request) (webhook.Actor, error) {
 		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -38,13 +38,13 @@ func mountAPI(mux *http.ServeMux, mgr *webhook.Manager, tokens map[string]webhoo
 	return nil
 }
 
-// command is one of README's console, with what it says that comes back.
+// command is one of the page's console, with what it says that comes back.
 type command struct{ line, output string }
 
-// consoleOf returns the commands of README's only console block.
+// consoleOf returns the commands of docs/api.md's only console block.
 func consoleOf(t *testing.T) (list []command) {
 	t.Helper()
-	blocks := blocksIn(t, "README.md", "console")
+	blocks := blocksIn(t, "docs/api.md", "console")
 	require.Len(t, blocks, 1)
 	for _, part := range strings.Split("\n"+blocks[0], "\n$ ")[1:] {
 		line, rest, _ := strings.Cut(part, "\n")
@@ -58,10 +58,10 @@ func consoleOf(t *testing.T) (list []command) {
 	return list
 }
 
-// TestREADMECurlRoundTrip runs the commands of README as they stand there, by a
-// shell, against a server over a socket. Each answers what README says, but for
-// ids, times, durations and the secret. ID is what README says: the first answer's id.
-func TestREADMECurlRoundTrip(t *testing.T) {
+// TestCurlRoundTrip runs the commands of docs/api.md as they stand there, by a
+// shell, against a server over a socket. Each answers what the page says, but for
+// ids, times, durations and the secret. ID is what the page says: the first answer's id.
+func TestCurlRoundTrip(t *testing.T) {
 	t.Parallel()
 	shell := interpreter(t, "sh")
 	interpreter(t, "curl")
@@ -97,7 +97,7 @@ func TestREADMECurlRoundTrip(t *testing.T) {
 		}
 		ran = append(ran, methodOf(c.line))
 
-		_, err = disp.RunOnce(t.Context()) // what the dispatcher of README's server does by itself
+		_, err = disp.RunOnce(t.Context()) // what the dispatcher of the page's server does by itself
 		require.NoError(t, err)
 	}
 	require.Equal(t, []string{"POST", "GET", "PATCH", "PATCH", "POST", "GET", "DELETE"}, ran)
@@ -117,7 +117,7 @@ func methodOf(line string) string {
 	return http.MethodGet
 }
 
-// requireAsDocumented compares an answer with README's.
+// requireAsDocumented compares an answer with the page's.
 func requireAsDocumented(t *testing.T, c command, got string) {
 	t.Helper()
 	var documented, actual any

@@ -39,7 +39,7 @@ func documents(t *testing.T) []string {
 
 var lineStart = regexp.MustCompile(`(?m)^(.)`) // of lines that are not empty
 
-func TestREADMEConfigurationIsComplete(t *testing.T) {
+func TestConfigurationIsDocumented(t *testing.T) {
 	t.Parallel()
 	configs := map[string]reflect.Type{}
 	for _, c := range []reflect.Type{
@@ -51,7 +51,7 @@ func TestREADMEConfigurationIsComplete(t *testing.T) {
 	}
 	docs := fieldDocs(t, ".")
 	for name := range docs {
-		require.True(t, configs[name] != nil || !strings.HasSuffix(name, "Config"), "%s is not in this test, nor perhaps in README", name)
+		require.True(t, configs[name] != nil || !strings.HasSuffix(name, "Config"), "%s is not in this test, nor perhaps in docs/configuration.md", name)
 	}
 
 	for name, c := range map[string]reflect.Type{"httpapi.Config": reflect.TypeFor[httpapi.Config]()} {
@@ -68,11 +68,11 @@ func TestREADMEConfigurationIsComplete(t *testing.T) {
 					want = append(want, f.Name)
 				}
 			}
-			for _, row := range readmeTable(t, "`"+name+"`") {
+			for _, row := range tableOf(t, "docs/configuration.md", "`"+name+"`") {
 				field := strings.Trim(row[0], "`")
 				got = append(got, field)
 
-				// What a doc comment says after "Defaults to", README says as well.
+				// What a doc comment says after "Defaults to", the page says as well.
 				byDefault := strings.ReplaceAll(row[1], "`", "")
 				_, said, found := strings.Cut(docs[name][field], "Defaults to ")
 				if byDefault == "required" {
@@ -86,14 +86,14 @@ func TestREADMEConfigurationIsComplete(t *testing.T) {
 	}
 }
 
-func TestREADMERequest(t *testing.T) {
+func TestRequestIsDocumented(t *testing.T) {
 	t.Parallel()
 	sent, payload := sampleRequest(t)
 
-	require.Equal(t, []string{payload + "\n"}, blocksIn(t, "README.md", "json"))
+	require.Equal(t, []string{payload + "\n"}, blocksIn(t, "docs/receivers.md", "json"))
 
 	headers := http.Header{}
-	for _, row := range readmeTable(t, "header") {
+	for _, row := range tableOf(t, "docs/receivers.md", "header") {
 		headers.Set(strings.Trim(row[0], "`"), row[1])
 	}
 	require.ElementsMatch(t, sortedHeader(sent), sortedHeader(headers))
@@ -102,7 +102,7 @@ func TestREADMERequest(t *testing.T) {
 	}
 }
 
-// sampleRequest is the one that README describes.
+// sampleRequest is the one that docs/receivers.md describes.
 func sampleRequest(t *testing.T) (h http.Header, payload string) {
 	t.Helper()
 	store := memstore.New()
@@ -152,7 +152,7 @@ func sortedHeader(h http.Header) (names []string) {
 	return names
 }
 
-func TestREADMESchedule(t *testing.T) {
+func TestScheduleIsDocumented(t *testing.T) {
 	t.Parallel()
 	s := webhook.DefaultSchedule()
 	var want [][]string
@@ -166,10 +166,10 @@ func TestREADMESchedule(t *testing.T) {
 		want = append(want, []string{fmt.Sprint(n), readable(at), text})
 		at += wait
 	}
-	require.Equal(t, want, readmeTable(t, "attempt"))
+	require.Equal(t, want, tableOf(t, "docs/receivers.md", "attempt"))
 }
 
-// readable is a duration of whole minutes as README writes it.
+// readable is a duration of whole minutes as docs/receivers.md writes it.
 func readable(d time.Duration) string {
 	hours, minutes := int(d.Hours()), int(d.Minutes())%60
 	switch {
@@ -184,7 +184,7 @@ func readable(d time.Duration) string {
 	}
 }
 
-func TestREADMELimits(t *testing.T) {
+func TestLimitsAreDocumented(t *testing.T) {
 	t.Parallel()
 	thousands := func(n int) string {
 		if n < 1000 {
@@ -203,11 +203,11 @@ func TestREADMELimits(t *testing.T) {
 		{"parents, attributes of an event", fmt.Sprintf("%d, %d", webhook.MaxParents, webhook.MaxAttributes)},
 		{"items of a page", fmt.Sprintf("%d; %d by default", webhook.MaxPageSize, webhook.DefaultPageSize)},
 		{"response body that is kept", fmt.Sprintf("%s bytes", thousands(webhook.MaxResponseBytes))},
-	}, readmeTable(t, "of"))
+	}, tableOf(t, "docs/configuration.md", "of"))
 }
 
-// TestREADMERoles calls every method of Manager in every role.
-func TestREADMERoles(t *testing.T) {
+// TestRolesAreDocumented calls every method of Manager in every role.
+func TestRolesAreDocumented(t *testing.T) {
 	t.Parallel()
 	mgr, err := webhook.NewManager(memstore.New(), webhook.ManagerConfig{})
 	require.NoError(t, err)
@@ -224,7 +224,7 @@ func TestREADMERoles(t *testing.T) {
 	}
 
 	viewers := map[string]bool{} // by method, whether viewers may call it
-	for _, row := range readmeTable(t, "method") {
+	for _, row := range tableOf(t, "docs/routers.md", "method") {
 		require.Equal(t, "yes", row[1])
 		for name := range strings.SplitSeq(row[0], ", ") {
 			viewers[strings.Trim(name, "`")] = row[2] != "no"
@@ -321,12 +321,13 @@ func blocksIn(t *testing.T, doc, lang string) (texts []string) {
 	return texts
 }
 
-// readmeTable returns the rows of README's table whose first column has this
+// tableOf returns the rows of a document's only table whose first column has this
 // title.
-func readmeTable(t *testing.T, title string) (rows [][]string) {
+func tableOf(t *testing.T, doc, title string) (rows [][]string) {
 	t.Helper()
-	_, after, found := strings.Cut(readText(t, "README.md"), "\n| "+title+" |")
-	require.True(t, found, "README has no table of %s", title)
+	text := readText(t, doc)
+	require.Equal(t, 1, strings.Count(text, "\n| "+title+" |"), "tables of %s in %s", title, doc)
+	_, after, _ := strings.Cut(text, "\n| "+title+" |")
 	lines := strings.Split(after, "\n")
 	for _, line := range lines[2:] { // after the header and the rule below it
 		if !strings.HasPrefix(line, "| ") {

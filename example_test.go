@@ -21,7 +21,7 @@ import (
 	"github.com/posthorn/webhook/webhooktest"
 )
 
-// What a host adds to its main. README shows this code.
+// What a host adds to its main.
 func Example() {
 	logger := slog.New(slog.DiscardHandler)
 	serve := func(context.Context, *webhook.Publisher, *webhook.Manager) {}
@@ -120,7 +120,7 @@ func ExamplePublisher_PublishTx() {
 	// Output: duplicate: false
 }
 
-// README shows this as the test of an integration.
+// docs/testing.md shows this as the test of an integration.
 func TestFailingEndpointIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	admin := webhook.Actor{ID: "ada", OrganizationID: "acme", Role: webhook.RoleAdmin}

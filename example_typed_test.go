@@ -9,7 +9,7 @@ import (
 	"github.com/posthorn/webhook/memstore"
 )
 
-// OrderPlaced is what a shop tells of, and Order the data of it. README shows this code.
+// OrderPlaced is what a shop tells of, and Order the data of it. docs/events.md shows this code.
 type Order struct {
 	Number   int    `json:"number"`
 	Customer string `json:"customer"`

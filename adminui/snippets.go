@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// The snippets are those of README, and a receiver in Go, which is compiled.
+// The snippets are those of docs/receivers.md, and a receiver in Go, which is compiled.
 //
 //go:embed snippets/verify.mjs snippets/verify.py snippets/verify.sh snippets/receive/main.go
 var snippetFiles embed.FS

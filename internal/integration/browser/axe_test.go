@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shown are the pages of which README has a picture.
+// shown are the pages of which docs/panel.md has a picture.
 var shown = []string{"list", "log", "delivery-failed"}
 
 // TestAxe lets axe-core look at every page, light and dark, wide and narrow. It

@@ -26,6 +26,7 @@ import (
 	"github.com/posthorn/webhook"
 	"github.com/posthorn/webhook/httpapi"
 	"github.com/posthorn/webhook/memstore"
+	"github.com/posthorn/webhook/sqlstore"
 )
 
 // documents are what people read first; what they say is held against the code.
@@ -54,7 +55,9 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		require.True(t, configs[name] != nil || !strings.HasSuffix(name, "Config"), "%s is not in this test, nor perhaps in docs/configuration.md", name)
 	}
 
-	for name, c := range map[string]reflect.Type{"httpapi.Config": reflect.TypeFor[httpapi.Config]()} {
+	for name, c := range map[string]reflect.Type{
+		"httpapi.Config": reflect.TypeFor[httpapi.Config](), "sqlstore.Config": reflect.TypeFor[sqlstore.Config](),
+	} {
 		folder, inIt, _ := strings.Cut(name, ".")
 		configs[name], docs[name] = c, fieldDocs(t, folder)[inIt]
 	}

@@ -57,7 +57,7 @@ type Config struct {
 	// "posthorn_".
 	TablePrefix string
 
-	// Keyring seals the webhooks' secrets. Without one, New is an error unless
+	// Keyring seals the webhooks' secrets. Required, unless
 	// InsecurePlaintextSecrets is set.
 	Keyring *Keyring
 
@@ -65,6 +65,7 @@ type Config struct {
 	// they are, so that whoever reads the database or a backup can sign
 	// requests in their name. Beside a Keyring it lets secrets be read that are
 	// still as they were stored without one, until [Store.Reseal] has sealed them.
+	// Defaults to false.
 	InsecurePlaintextSecrets bool
 
 	// Logger is told of transactions that had to be repeated, at Debug.

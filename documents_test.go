@@ -108,7 +108,7 @@ func (r runners) by(b fencedBlock) (by, notRun, fault string) {
 		return what, "", ""
 	case kind == "run by":
 		files, ok := r.tests[what]
-		name := strings.TrimSuffix(path.Base(b.doc), ".md")
+		name := path.Base(b.doc)
 		if !ok || !slices.ContainsFunc(files, func(text string) bool { return strings.Contains(text, name) }) {
 			return "", "", fmt.Sprintf("%s: there is no test %s in a file that names %s", at, what, name)
 		}

@@ -39,7 +39,7 @@ type missedEvents struct {
 func newMissedEvents(t *testing.T, space *integration.Space) *missedEvents {
 	t.Helper()
 	n := 10_000
-	if integration.Raced {
+	if integration.Raced { // four batches: see recoverKilled
 		n = 2_000
 	}
 	m := &missedEvents{space: space, store: space.Store(t)}
@@ -142,7 +142,8 @@ func recoverTwoAtOnce(t *testing.T, space *integration.Space) {
 }
 
 // Three processes are killed, each after another batch or two and at any time within the
-// next one; then somebody calls Recover again, and lets it end.
+// next one; then somebody calls Recover again, and lets it end. Where there are few
+// batches, one process is killed, or the last one might come to the end.
 func recoverKilled(t *testing.T, space *integration.Space) {
 	t.Helper()
 	m := newMissedEvents(t, space)
@@ -150,7 +151,11 @@ func recoverKilled(t *testing.T, space *integration.Space) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
 	var done []int // after each of the killed
-	for range 3 {
+	kills := 3
+	if integration.Raced {
+		kills = 1
+	}
+	for range kills {
 		p := start(t, space, task{Kind: "recover", Recover: &recoverPlan{WebhookID: m.id}})
 		before := 0
 		if len(done) > 0 {
@@ -171,9 +176,9 @@ func recoverKilled(t *testing.T, space *integration.Space) {
 	rest, err := manager.Recover(t.Context(), adminOf(acme), m.id, time.Time{})
 	require.NoError(t, err)
 	once, twice, missing := m.check(t)
-	t.Logf("recover %s: three processes killed over %d failed deliveries, after %v; then %d more, which the preview had said; each once: %d, twice: %d, missing: %d; claimed in the events' order; seed %d",
-		space.Name, len(m.events), done, rest.Redelivered, once, twice, missing, seed)
+	t.Logf("recover %s: %d processes killed over %d failed deliveries, after %v; then %d more, which the preview had said; each once: %d, twice: %d, missing: %d; claimed in the events' order; seed %d",
+		space.Name, kills, len(m.events), done, rest.Redelivered, once, twice, missing, seed)
 	require.Equal(t, preview, rest)
-	require.Equal(t, len(m.events), done[2]+rest.Redelivered)
+	require.Equal(t, len(m.events), done[kills-1]+rest.Redelivered)
 	require.Equal(t, len(m.events), once)
 }

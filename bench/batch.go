@@ -56,14 +56,11 @@ func (b *bench) batch(ctx context.Context) (*report, error) {
 }
 
 func (b *bench) runBatch(ctx context.Context, targets []target, callers int) (run batchRun, err error) {
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if err := register(ctx, db.store, targets); err != nil {
-		return run, err
-	}
 	publisher, err := webhook.NewPublisher(db.store, webhook.PublisherConfig{})
 	if err != nil {
 		return run, err

@@ -31,14 +31,11 @@ func (b *bench) deletion(ctx context.Context) (r *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if err := register(ctx, db.store, targets); err != nil {
-		return nil, err
-	}
 	if err := b.seed(ctx, db, targets[:1], seed{n: b.sizes.pending, wait: tomorrow}); err != nil {
 		return nil, err
 	}

@@ -119,14 +119,11 @@ func (b *bench) reportDrain(rounds []drainRound, settings riverSettings) *report
 // runDrain fills a new store and measures from the start of the dispatcher to
 // its last record, if asked for under a snapshot that somebody else holds.
 func (b *bench) runDrain(ctx context.Context, targets []target, snapshot bool) (run drainRun, err error) {
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if err := register(ctx, db.store, targets); err != nil {
-		return run, err
-	}
 	n := b.sizes.deliveries
 	filling := time.Now()
 	if err := fill(ctx, db.store, targets, n); err != nil {

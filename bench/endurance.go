@@ -38,14 +38,11 @@ func (b *bench) endurance(ctx context.Context) (r *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if err := register(ctx, db.store, targets); err != nil {
-		return nil, err
-	}
 	var t tally
 	kept := b.sizes.enduranceRetention
 	s, err := b.startSender(ctx, db.store, senderConfig{

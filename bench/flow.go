@@ -20,14 +20,11 @@ type publishCall func(ctx context.Context, p *webhook.Publisher, i int) error
 // runFlow publishes n events by so many callers at once, while the dispatcher of the
 // same process delivers them, and measures until the last one is on record.
 func (b *bench) runFlow(ctx context.Context, targets []target, callers, n int, call func(*database) publishCall) (run flowRun, err error) {
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if err := register(ctx, db.store, targets); err != nil {
-		return run, err
-	}
 	publish := call(db)
 	run.drainRun, err = b.deliver(ctx, db, targets, n, nil, func(d *webhook.Dispatcher) error {
 		publisher, err := webhook.NewPublisher(db.store, webhook.PublisherConfig{Dispatcher: d})

@@ -59,15 +59,12 @@ func (b *bench) runLatency(ctx context.Context, about *string, other bool) (run 
 	if err != nil {
 		return run, err
 	}
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
 	*about = db.about
-	if err := register(ctx, db.store, targets); err != nil {
-		return run, err
-	}
 	var config webhook.PublisherConfig
 	if other {
 		all, end, err := b.startDispatchers(ctx, db, 1)

@@ -90,14 +90,11 @@ func (b *bench) logPages(ctx context.Context) (r *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if err := register(ctx, db.store, targets); err != nil {
-		return nil, err
-	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	began := time.Now()
 	if err := fillLog(ctx, db, targets, now, n); err != nil {

@@ -22,14 +22,11 @@ func (b *bench) memory(ctx context.Context) (r *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if err := register(ctx, db.store, targets); err != nil {
-		return nil, err
-	}
 	if err := b.seed(ctx, db, targets, seed{n: b.sizes.memoryPending}); err != nil {
 		return nil, err
 	}

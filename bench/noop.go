@@ -31,14 +31,11 @@ func (b *bench) inMemory(ctx context.Context) (*report, error) {
 }
 
 func (b *bench) runInMemory(ctx context.Context, targets []target) (run drainRun, err error) {
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if err := register(ctx, db.store, targets); err != nil {
-		return run, err
-	}
 	if err := fill(ctx, db.store, targets, b.sizes.inMemory); err != nil {
 		return run, fmt.Errorf("mem: %w", err)
 	}

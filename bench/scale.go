@@ -64,14 +64,11 @@ func (b *bench) scale(ctx context.Context) (*report, error) {
 
 func (b *bench) runScale(ctx context.Context, targets []target, processes int) (run scaleRun, err error) {
 	n := b.sizes.scaled
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if err := register(ctx, db.store, targets); err != nil {
-		return run, err
-	}
 	if err := b.seed(ctx, db, targets, seed{n: n}); err != nil {
 		return run, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -76,6 +77,18 @@ func (b *bench) openDatabase(ctx context.Context) (*database, error) {
 			begin: func(context.Context) (hostTx, error) { return store.Begin(), nil },
 		}, nil
 	}
+}
+
+// openFor creates a place for the store, in which the targets' webhooks are.
+func (b *bench) openFor(ctx context.Context, targets []target) (*database, error) {
+	db, err := b.openDatabase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := register(ctx, db.store, targets); err != nil {
+		return nil, errors.Join(err, db.close())
+	}
+	return db, nil
 }
 
 // newDatabaseName returns a name that nothing else has.

@@ -64,14 +64,11 @@ func (b *bench) runStorm(ctx context.Context) (run stormRun, err error) {
 	if err != nil {
 		return run, err
 	}
-	db, err := b.openDatabase(ctx)
+	db, err := b.openFor(ctx, targets)
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()
-	if err := register(ctx, db.store, targets); err != nil {
-		return run, err
-	}
 	// As much as a drain would do in the time that is watched, and some more.
 	n := max(b.sizes.deliveries, int(run.drain.perSecond()*b.sizes.recoverWithin.Seconds()*1.4))
 	if err := b.seed(ctx, db, targets, seed{n: n}); err != nil {

@@ -54,7 +54,7 @@ func (d *Dispatcher) fly(f *flight) landing {
 	if a.Outcome != OutcomeSucceeded {
 		out.State, out.DueAt = d.cfg.Schedule.After(c.Attempt, d.clock.Now(), c.Test)
 		if out.State == DeliveryPending && d.cfg.HonorRetryAfter {
-			out.DueAt = storedTime(out.DueAt.Add(d.cfg.Schedule.extra(c.Attempt, a.RetryAfter)))
+			out.DueAt = storedTime(out.DueAt.Add(d.cfg.Schedule.Extra(c.Attempt, a.RetryAfter)))
 		}
 	}
 	ended := AttemptEnded{Attempt: a, State: out.State, DueAt: out.DueAt, Lag: a.StartedAt.Sub(c.DueAt)}

@@ -78,9 +78,10 @@ func (s Schedule) Delay(attempt int) (time.Duration, bool) {
 	return w[attempt-1], true
 }
 
-// extra returns by how much the wait after an attempt is longer if the receiver has
-// asked for one: no less than the schedule's, and no more than twice that.
-func (s Schedule) extra(attempt int, asked time.Duration) time.Duration {
+// Extra returns by how much DispatcherConfig.HonorRetryAfter makes the wait after the
+// given attempt longer, if the receiver has asked for a wait: the whole is no less than
+// the schedule's, and no more than twice that.
+func (s Schedule) Extra(attempt int, asked time.Duration) time.Duration {
 	delay, _ := s.Delay(attempt)
 	return min(max(0, asked-delay), delay)
 }

@@ -163,7 +163,7 @@ func (c *call) steps(d webhook.Delivery, attempts []webhook.Attempt) (steps []st
 		if wait, ok := c.cfg.Schedule.Delay(a.Number); ok {
 			due = due.Add(wait)
 			if c.cfg.HonorRetryAfter {
-				due = due.Add(min(max(0, a.RetryAfter-wait), wait))
+				due = due.Add(c.cfg.Schedule.Extra(a.Number, a.RetryAfter))
 			}
 		}
 	}
